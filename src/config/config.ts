@@ -1,0 +1,241 @@
+import { ENV, type EnvKind, type EnvName, type EnvVariable } from './env.js';
+
+/** A start-up error that names every bad variable, and never a value. */
+export class BadConfiguration extends Error {
+  constructor(readonly mistakes: readonly string[]) {
+    super(
+      `cannot start, the environment has ${mistakes.length === 1 ? 'a mistake' : `${mistakes.length} mistakes`}:\n${mistakes.map((m) => `  ${m}`).join('\n')}`,
+    );
+    this.name = 'BadConfiguration';
+  }
+}
+
+export interface S3Credentials {
+  accessKey: string;
+  secretKey: string;
+}
+
+/** Everything that the environment decides, checked once at start. Sizes and times carry their unit in the name. */
+export interface Config {
+  readonly port: number;
+  readonly listenAddress: string;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'fatal';
+  readonly maxBodyBytes: number;
+  readonly stateDir: string;
+  /** A null url stands for the embedded part. */
+  readonly database: { readonly url: string | null; readonly poolSize: number };
+  readonly s3: {
+    readonly endpoint: string | null;
+    /** Null only where the embedded store makes its own. */
+    readonly credentials: S3Credentials | null;
+    /** true, false, or the path of a file of CA certificates. */
+    readonly sslValidate: boolean | string;
+    readonly region: string;
+    readonly imsBucket: string;
+    readonly bootImagesBucket: string;
+    readonly urlSeconds: number;
+    readonly embeddedPort: number;
+  };
+  readonly jobs: {
+    readonly launcher: 'local' | 'kubernetes';
+    readonly namespace: string;
+    readonly buildEnvSizeGib: number;
+    readonly memSizeGib: number;
+    readonly customerAccess: { readonly subnet: string; readonly domain: string; readonly addressPool: string };
+    readonly enableDkms: boolean;
+    readonly kataRuntime: string;
+    readonly aarch64Runtime: string;
+    /** Path of a PEM file; null where none was named. */
+    readonly caCertificateFile: string | null;
+    readonly shellSeconds: number;
+    readonly packing: {
+      readonly compression: 'source' | 'gzip' | 'zstd' | 'xz' | 'lz4' | 'lzo';
+      readonly gzipLevel: number;
+      readonly zstdLevel: number;
+      readonly memoryMib: number;
+      /** 0 for all. */
+      readonly processors: number;
+    };
+    readonly local: {
+      readonly maxRunning: number;
+      readonly ports: { readonly first: number; readonly last: number };
+      readonly listenAddress: string;
+      readonly host: string;
+      readonly diskReserveMib: number;
+    };
+  };
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const TRUE = new Set(['true', 'yes', 'on', '1', 't', 'y']);
+const FALSE = new Set(['false', 'no', 'off', '0', 'f', 'n']);
+
+/** The value of one variable, or a sentence that says what is wrong with its text. */
+function parse(type: EnvKind, value: string): { value: unknown } | { mistake: string } {
+  switch (type.kind) {
+    case 'text':
+    case 'secret':
+      return value.includes('\0') ? { mistake: 'must not contain a NUL character' } : { value };
+    case 'boolean':
+      return parseBoolean(value) ?? { mistake: 'must be true or false' };
+    case 'boolean-or-path':
+      return (
+        parseBoolean(value) ??
+        (value.startsWith('/')
+          ? { value }
+          : { mistake: 'must be true, false, or the absolute path of a file of CA certificates' })
+      );
+    case 'integer': {
+      const number = Number(value);
+      const valid = /^\d+$/.test(value) && number >= type.min && number <= type.max;
+      return valid ? { value: number } : { mistake: `must be a whole number from ${type.min} to ${type.max}` };
+    }
+    case 'choice':
+      return type.of.includes(value.toLowerCase())
+        ? { value: value.toLowerCase() }
+        : { mistake: `must be one of ${type.of.join(', ')}` };
+    case 'url':
+      return parseUrl(value, type.protocols);
+    case 'ports':
+      return parsePorts(value);
+  }
+}
+
+function parseBoolean(value: string): { value: boolean } | null {
+  const text = value.toLowerCase();
+  if (TRUE.has(text)) return { value: true };
+  return FALSE.has(text) ? { value: false } : null;
+}
+
+function parseUrl(value: string, protocols: readonly string[]): { value: string } | { mistake: string } {
+  const valid = URL.canParse(value) && protocols.includes(new URL(value).protocol);
+  return valid
+    ? { value }
+    : { mistake: `must be a url that begins with ${protocols.map((p) => `${p}//`).join(' or ')}` };
+}
+
+function parsePorts(value: string): { value: { first: number; last: number } } | { mistake: string } {
+  const [first = 0, last = 0] = /^\d{1,5}-\d{1,5}$/.test(value) ? value.split('-').map(Number) : [];
+  const valid = first >= 1 && last <= 65_535 && first <= last;
+  return valid ? { value: { first, last } } : { mistake: 'must be two ports, the lower one first, as 20000-20999' };
+}
+
+/** Values that only make sense together. */
+function checkTogether(values: Record<EnvName, unknown>, mistakes: string[]): void {
+  const keys = [values.S3_ACCESS_KEY, values.S3_SECRET_KEY].filter((key) => key !== undefined).length;
+  if (keys === 1) mistakes.push('S3_ACCESS_KEY and S3_SECRET_KEY must be set together');
+  if (values.S3_ENDPOINT !== undefined && keys === 0)
+    mistakes.push('S3_ENDPOINT needs S3_ACCESS_KEY and S3_SECRET_KEY');
+  if (values.JOB_LAUNCHER === 'kubernetes' && values.DATABASE_URL === undefined)
+    mistakes.push(
+      'JOB_LAUNCHER=kubernetes needs DATABASE_URL: jobs in a cluster outlive one server and its embedded database',
+    );
+  if (values.JOB_LAUNCHER === 'kubernetes' && values.S3_ENDPOINT === undefined)
+    mistakes.push('JOB_LAUNCHER=kubernetes needs S3_ENDPOINT: pods cannot reach an embedded store on loopback');
+}
+
+/**
+ * Reads the environment. An empty variable counts as unset.
+ * @throws BadConfiguration that names all mistakes at once
+ */
+export function loadConfig(environment: Environment): Config {
+  const mistakes: string[] = [];
+  const values = {} as Record<EnvName, unknown>;
+  for (const [name, variable] of Object.entries(ENV) as [EnvName, EnvVariable][]) {
+    const text = environment[name] === '' || environment[name] === undefined ? variable.default : environment[name];
+    if (text === undefined) continue;
+    const parsed = parse(variable.type, text);
+    if ('mistake' in parsed) mistakes.push(`${name} ${parsed.mistake}`);
+    else values[name] = parsed.value;
+  }
+  checkTogether(values, mistakes);
+  if (mistakes.length) throw new BadConfiguration(mistakes);
+  return deepFreeze(nest(values as never));
+}
+
+const LOG_LEVELS = {
+  debug: 'debug',
+  info: 'info',
+  warn: 'warn',
+  warning: 'warn',
+  error: 'error',
+  critical: 'fatal',
+  fatal: 'fatal',
+} as const;
+
+/** The values of the flat table, by the kinds that the table gives them. */
+type Values = {
+  [Name in EnvName]: (typeof ENV)[Name]['type'] extends { kind: 'integer' }
+    ? number
+    : (typeof ENV)[Name]['type'] extends { kind: 'boolean' }
+      ? boolean
+      : (typeof ENV)[Name]['type'] extends { kind: 'boolean-or-path' }
+        ? boolean | string
+        : (typeof ENV)[Name]['type'] extends { kind: 'ports' }
+          ? { first: number; last: number }
+          : string;
+};
+
+function nest(values: Values): Config {
+  const credentials = values.S3_ACCESS_KEY
+    ? { accessKey: values.S3_ACCESS_KEY, secretKey: values.S3_SECRET_KEY }
+    : null;
+  return {
+    port: values.PORT,
+    listenAddress: values.LISTEN_ADDRESS,
+    logLevel: LOG_LEVELS[values.LOG_LEVEL as keyof typeof LOG_LEVELS],
+    maxBodyBytes: values.MAX_BODY_BYTES,
+    stateDir: values.STATE_DIR,
+    database: { url: values.DATABASE_URL ?? null, poolSize: values.DATABASE_POOL_SIZE },
+    s3: {
+      endpoint: values.S3_ENDPOINT ?? null,
+      credentials,
+      sslValidate: values.S3_SSL_VALIDATE,
+      region: values.S3_REGION,
+      imsBucket: values.S3_IMS_BUCKET,
+      bootImagesBucket: values.S3_BOOT_IMAGES_BUCKET,
+      urlSeconds: values.S3_URL_EXPIRATION,
+      embeddedPort: values.EMBEDDED_S3_PORT,
+    },
+    jobs: nestJobs(values),
+  };
+}
+
+function nestJobs(values: Values): Config['jobs'] {
+  return {
+    launcher: values.JOB_LAUNCHER as 'local' | 'kubernetes',
+    namespace: values.DEFAULT_IMS_JOB_NAMESPACE,
+    buildEnvSizeGib: values.DEFAULT_IMS_IMAGE_SIZE,
+    memSizeGib: values.DEFAULT_IMS_JOB_MEM_SIZE,
+    customerAccess: {
+      subnet: values.JOB_CUSTOMER_ACCESS_SUBNET_NAME,
+      domain: values.JOB_CUSTOMER_ACCESS_NETWORK_DOMAIN,
+      addressPool: values.JOB_CUSTOMER_ACCESS_NETWORK_ACCESS_POOL,
+    },
+    enableDkms: values.JOB_ENABLE_DKMS,
+    kataRuntime: values.JOB_KATA_RUNTIME,
+    aarch64Runtime: values.JOB_AARCH64_RUNTIME,
+    caCertificateFile: values.CA_CERT ?? null,
+    shellSeconds: values.JOB_SHELL_SECONDS,
+    packing: {
+      compression: values.JOB_SQUASHFS_COMPRESSION as Config['jobs']['packing']['compression'],
+      gzipLevel: values.JOB_SQUASHFS_GZIP_LEVEL,
+      zstdLevel: values.JOB_SQUASHFS_ZSTD_LEVEL,
+      memoryMib: values.JOB_PACK_MEMORY_MIB,
+      processors: values.JOB_PACK_PROCESSORS,
+    },
+    local: {
+      maxRunning: values.JOB_MAX_RUNNING,
+      ports: values.JOB_SSH_PORTS,
+      listenAddress: values.JOB_SSH_LISTEN_ADDRESS,
+      host: values.JOB_SSH_HOST ?? values.JOB_SSH_LISTEN_ADDRESS,
+      diskReserveMib: values.JOB_DISK_RESERVE_MIB,
+    },
+  };
+}
+
+function deepFreeze<T extends object>(object: T): T {
+  for (const value of Object.values(object)) if (typeof value === 'object' && value !== null) deepFreeze(value);
+  return Object.freeze(object);
+}

@@ -1,0 +1,142 @@
+/** How the text of a variable is read. */
+export type EnvKind =
+  | { kind: 'text' }
+  | { kind: 'secret' }
+  | { kind: 'boolean' }
+  | { kind: 'integer'; min: number; max: number }
+  | { kind: 'choice'; of: readonly string[] }
+  | { kind: 'url'; protocols: readonly string[] }
+  /** Two ports and all between them, as `20000-20999`. */
+  | { kind: 'ports' }
+  /** A boolean, or the path of a file of CA certificates. */
+  | { kind: 'boolean-or-path' };
+
+export interface EnvVariable {
+  type: EnvKind;
+  /** Text that stands in for an unset or empty variable; undefined where there is none. */
+  default?: string;
+  /** One line for operators. */
+  comment: string;
+}
+
+const text = (comment: string, fallback?: string): EnvVariable => ({
+  type: { kind: 'text' },
+  comment,
+  default: fallback,
+});
+const secret = (comment: string): EnvVariable => ({ type: { kind: 'secret' }, comment });
+const flag = (comment: string, fallback: string): EnvVariable => ({
+  type: { kind: 'boolean' },
+  comment,
+  default: fallback,
+});
+const integer = (comment: string, fallback: number, min: number, max: number): EnvVariable => ({
+  type: { kind: 'integer', min, max },
+  comment,
+  default: String(fallback),
+});
+const choice = (comment: string, of: readonly string[], fallback: string): EnvVariable => ({
+  type: { kind: 'choice', of },
+  comment,
+  default: fallback,
+});
+
+const WEEK = 7 * 24 * 3600;
+
+/**
+ * Every variable that the server reads, once. Names that the original server knows keep its meaning.
+ * docs/settings.md is made from this table.
+ */
+export const ENV = {
+  PORT: integer('TCP port of the API.', 8080, 0, 65_535),
+  LISTEN_ADDRESS: text(
+    'Address on which the API listens; 0.0.0.0 for all. The API asks nobody who they are: keep it behind a gateway.',
+    '127.0.0.1',
+  ),
+  LOG_LEVEL: choice(
+    'Least level that is logged.',
+    ['debug', 'info', 'warning', 'warn', 'error', 'critical', 'fatal'],
+    'info',
+  ),
+  MAX_BODY_BYTES: integer('Largest request body, bytes.', 1_048_576, 1024, 1_073_741_824),
+  STATE_DIR: text('Directory for everything that embedded parts and local jobs write.', '.state'),
+
+  DATABASE_URL: {
+    type: { kind: 'url', protocols: ['postgres:', 'postgresql:'] },
+    comment: 'PostgreSQL to use. Unset: an embedded one, kept below STATE_DIR.',
+  },
+  DATABASE_POOL_SIZE: integer('Connections that one server keeps to the database.', 10, 1, 1000),
+
+  S3_ENDPOINT: {
+    type: { kind: 'url', protocols: ['http:', 'https:'] },
+    comment: 'S3 store to use. Unset: an embedded one, kept below STATE_DIR.',
+  },
+  S3_ACCESS_KEY: text('Access key of the S3 store; the embedded store takes it as its own.'),
+  S3_SECRET_KEY: secret('Secret key of the S3 store; the embedded store takes it as its own.'),
+  S3_SSL_VALIDATE: {
+    type: { kind: 'boolean-or-path' },
+    comment: 'Whether the certificate of the S3 store is checked, or a file of CA certificates to check it with.',
+    default: 'true',
+  },
+  S3_REGION: text('Region name in signatures.', 'us-east-1'),
+  S3_IMS_BUCKET: text('Bucket of recipes.', 'ims'),
+  S3_BOOT_IMAGES_BUCKET: text('Bucket of images.', 'boot-images'),
+  S3_URL_EXPIRATION: integer('Seconds that a presigned url for a job stays valid.', WEEK, 60, WEEK),
+  EMBEDDED_S3_PORT: integer('TCP port of the embedded S3 store, on 127.0.0.1; 0 takes a free one.', 9000, 0, 65_535),
+
+  JOB_LAUNCHER: choice('What runs jobs: sandboxes on this machine, or Kubernetes.', ['local', 'kubernetes'], 'local'),
+  DEFAULT_IMS_JOB_NAMESPACE: text('Kubernetes namespace of jobs.', 'ims'),
+  DEFAULT_IMS_IMAGE_SIZE: integer('Default `build_env_size` of a job, GiB.', 10, 1, 1_000_000),
+  DEFAULT_IMS_JOB_MEM_SIZE: integer('Default `job_mem_size` of a job, GiB.', 8, 1, 1_000_000),
+  JOB_CUSTOMER_ACCESS_SUBNET_NAME: text('Subnet part of the name under which a job shell is reached.', 'cmn'),
+  JOB_CUSTOMER_ACCESS_NETWORK_DOMAIN: text('Domain of the name under which a job shell is reached.', 'shasta.local'),
+  JOB_CUSTOMER_ACCESS_NETWORK_ACCESS_POOL: text('MetalLB address pool of job shells.', 'customer-management'),
+  JOB_ENABLE_DKMS: flag(
+    'Whether jobs that do not say get an environment in which kernel modules can be built.',
+    'true',
+  ),
+  JOB_KATA_RUNTIME: text('Runtime class of jobs that need dkms.', 'kata-qemu'),
+  JOB_AARCH64_RUNTIME: text('Runtime class of aarch64 jobs.', 'kata-qemu'),
+  CA_CERT: text(
+    'File with the certificate of the site CA (PEM), which every new image gets. Unset: /etc/cray/ca/certificate_authority.crt where it exists; embedded, a CA of its own.',
+  ),
+
+  JOB_MAX_RUNNING: integer('Local jobs that run at once; others wait in `creating`.', 4, 1, 1000),
+  JOB_SSH_PORTS: {
+    type: { kind: 'ports' },
+    comment: 'TCP ports for the shells of local jobs.',
+    default: '20000-20999',
+  },
+  JOB_SSH_LISTEN_ADDRESS: text('Address on which the shells of local jobs listen.', '127.0.0.1'),
+  JOB_SSH_HOST: text(
+    'Host name or address that job records give for the shells of local jobs. Unset: the address on which they listen.',
+  ),
+  JOB_SHELL_SECONDS: integer(
+    'Seconds after which a shell that nobody ended is ended, and its job with it; 0 for never.',
+    WEEK,
+    0,
+    365 * 24 * 3600,
+  ),
+  JOB_SQUASHFS_COMPRESSION: choice(
+    'Compression of new images; `source` keeps that of the image that was customized.',
+    ['source', 'gzip', 'zstd', 'xz', 'lz4', 'lzo'],
+    'source',
+  ),
+  JOB_SQUASHFS_GZIP_LEVEL: integer(
+    'gzip level of new images. 9 takes six times as long as 6 and saves 0.6 %.',
+    6,
+    1,
+    9,
+  ),
+  JOB_SQUASHFS_ZSTD_LEVEL: integer('zstd level of new images. 15 takes 25 times as long as 3 and saves 9 %.', 3, 1, 22),
+  JOB_PACK_MEMORY_MIB: integer('Memory that packing one image may take, MiB.', 512, 64, 1_048_576),
+  JOB_PACK_PROCESSORS: integer('Processors that packing one image may take; 0 for all.', 0, 0, 1024),
+  JOB_DISK_RESERVE_MIB: integer(
+    'Free space below which local jobs and the embedded store refuse to write, MiB.',
+    64,
+    0,
+    1_048_576,
+  ),
+} as const satisfies Record<string, EnvVariable>;
+
+export type EnvName = keyof typeof ENV;

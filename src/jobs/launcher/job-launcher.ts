@@ -1,0 +1,55 @@
+import type { JobSpec } from '../../protocol/job-spec.js';
+
+/** Where the shell of a job can be reached; `host` is a name or an address. */
+export interface SshAddress {
+  host: string;
+  port: number;
+}
+
+/** The addresses of a job's shell, by the names that the API gives them. */
+export type ConnectionInfo = Record<'customer_access' | 'cluster.local', SshAddress>;
+
+/** What really runs of a job. */
+export type Observation =
+  /** Nothing of the job is there: it was never launched, or its parts are gone. */
+  | { state: 'absent' }
+  | { state: 'running' }
+  /** It ended by itself. `reason` is a sentence for the job record where its end was not a good one. */
+  | { state: 'ended'; reason: string | null };
+
+/** The launcher cannot take this job; the message is a sentence for the job record that says what to change. Trying again does not help. */
+export class LaunchRefused extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'LaunchRefused';
+  }
+}
+
+/**
+ * Runs the phases of jobs somewhere. A launcher knows no phase: it starts a worker process for each, in the order of the job's plan, and
+ * keeps what they need. Callers repeat a call that failed; every method is safe to repeat.
+ */
+export abstract class JobLauncher {
+  /**
+   * The addresses that the shell of this job will have, known before it is launched and stable until it ends. Rejects with
+   * LaunchRefused where no address is free. `taken` are ports of jobs that have not ended.
+   */
+  abstract address(jobId: string, taken: ReadonlySet<number>): Promise<ConnectionInfo>;
+  /**
+   * Starts a job and returns when its parts exist, not when they have ended. Repeated for a job that is there already, it changes
+   * nothing. Where it fails it has removed what it made: LaunchRefused for good, any other error means that a later try may work.
+   */
+  abstract launch(spec: JobSpec): Promise<void>;
+  /** What runs of a job now. */
+  abstract observe(jobId: string): Promise<Observation>;
+  /** Gives back what is scarce (the address, disk space), keeping what tells of the job (its logs). Ends what still runs. */
+  abstract release(jobId: string): Promise<void>;
+  /** Removes every trace. Missing parts are not errors. Ends what still runs, at once. */
+  abstract remove(jobId: string): Promise<void>;
+  /** Ids of all jobs of which any part is there. */
+  abstract list(): Promise<string[]>;
+  /** How many more jobs may be launched now. */
+  abstract free(): Promise<number>;
+  /** Resolves where jobs can run; rejects with a sentence that says what is missing and how to get it. */
+  abstract ready(): Promise<void>;
+}

@@ -1,0 +1,34 @@
+import type { JobStatus } from './job-status.js';
+
+/** A public host key of a job's sshd. */
+export interface HostKey {
+  /** As `ssh-ed25519`. */
+  type: string;
+  /** Base64, as in a known_hosts line. */
+  key: string;
+  /** `SHA256:…`, as ssh prints it. */
+  fingerprint: string;
+}
+
+/** How far the running stage of a phase is. */
+export interface JobProgress {
+  /** What is being done, in a few words, as `download` or `pack`. */
+  stage: string;
+  /** Bytes done; null where it cannot be known. */
+  done: number | null;
+  /** Bytes in all; null where it cannot be known. */
+  total: number | null;
+}
+
+/** What a worker tells the server of its job, as the body of `PATCH /v3/jobs/{id}`. Every member is optional. */
+export interface JobReport {
+  status?: JobStatus;
+  resultant_image_id?: string;
+  /** Why the job ended, or waits: one or two sentences that say what to change. */
+  status_reason?: string;
+  progress?: JobProgress | null;
+  /** Public keys that the shell of the job answers with. Sent before or with `waiting_on_user`. */
+  host_keys?: HostKey[];
+  /** The port that the shell really got, where the planned one was taken. */
+  ssh_port?: number;
+}

@@ -1,4 +1,4 @@
-import { ENV, type EnvKind, type EnvName, type EnvVariable } from './env.js';
+import { ENV, type EnvKind, type EnvName, type EnvValues, type EnvVariable } from './env.js';
 
 /** A start-up error that names every bad variable, and never a value. */
 export class BadConfiguration extends Error {
@@ -151,7 +151,7 @@ export function loadConfig(environment: Environment): Config {
   }
   checkTogether(values, mistakes);
   if (mistakes.length) throw new BadConfiguration(mistakes);
-  return deepFreeze(nest(values as never));
+  return deepFreeze(nest(values as EnvValues));
 }
 
 const LOG_LEVELS = {
@@ -164,27 +164,14 @@ const LOG_LEVELS = {
   fatal: 'fatal',
 } as const;
 
-/** The values of the flat table, by the kinds that the table gives them. */
-type Values = {
-  [Name in EnvName]: (typeof ENV)[Name]['type'] extends { kind: 'integer' }
-    ? number
-    : (typeof ENV)[Name]['type'] extends { kind: 'boolean' }
-      ? boolean
-      : (typeof ENV)[Name]['type'] extends { kind: 'boolean-or-path' }
-        ? boolean | string
-        : (typeof ENV)[Name]['type'] extends { kind: 'ports' }
-          ? { first: number; last: number }
-          : string;
-};
-
-function nest(values: Values): Config {
+function nest(values: EnvValues): Config {
   const credentials = values.S3_ACCESS_KEY
     ? { accessKey: values.S3_ACCESS_KEY, secretKey: values.S3_SECRET_KEY }
     : null;
   return {
     port: values.PORT,
     listenAddress: values.LISTEN_ADDRESS,
-    logLevel: LOG_LEVELS[values.LOG_LEVEL as keyof typeof LOG_LEVELS],
+    logLevel: LOG_LEVELS[values.LOG_LEVEL],
     maxBodyBytes: values.MAX_BODY_BYTES,
     stateDir: values.STATE_DIR,
     database: { url: values.DATABASE_URL ?? null, poolSize: values.DATABASE_POOL_SIZE },
@@ -202,9 +189,9 @@ function nest(values: Values): Config {
   };
 }
 
-function nestJobs(values: Values): Config['jobs'] {
+function nestJobs(values: EnvValues): Config['jobs'] {
   return {
-    launcher: values.JOB_LAUNCHER as 'local' | 'kubernetes',
+    launcher: values.JOB_LAUNCHER,
     namespace: values.DEFAULT_IMS_JOB_NAMESPACE,
     buildEnvSizeGib: values.DEFAULT_IMS_IMAGE_SIZE,
     memSizeGib: values.DEFAULT_IMS_JOB_MEM_SIZE,
@@ -219,7 +206,7 @@ function nestJobs(values: Values): Config['jobs'] {
     caCertificateFile: values.CA_CERT ?? null,
     shellSeconds: values.JOB_SHELL_SECONDS,
     packing: {
-      compression: values.JOB_SQUASHFS_COMPRESSION as Config['jobs']['packing']['compression'],
+      compression: values.JOB_SQUASHFS_COMPRESSION,
       gzipLevel: values.JOB_SQUASHFS_GZIP_LEVEL,
       zstdLevel: values.JOB_SQUASHFS_ZSTD_LEVEL,
       memoryMib: values.JOB_PACK_MEMORY_MIB,

@@ -11,43 +11,25 @@ export type EnvKind =
   /** A boolean, or the path of a file of CA certificates. */
   | { kind: 'boolean-or-path' };
 
-export interface EnvVariable {
-  type: EnvKind;
+export interface EnvVariable<Kind extends EnvKind = EnvKind> {
+  type: Kind;
   /** Text that stands in for an unset or empty variable; undefined where there is none. */
   default?: string;
   /** One line for operators. */
   comment: string;
 }
 
-const text = (comment: string, fallback?: string): EnvVariable => ({
-  type: { kind: 'text' },
-  comment,
-  default: fallback,
-});
-const secret = (comment: string): EnvVariable => ({ type: { kind: 'secret' }, comment });
-const flag = (comment: string, fallback: string): EnvVariable => ({
-  type: { kind: 'boolean' },
-  comment,
-  default: fallback,
-});
-const integer = (comment: string, fallback: number, min: number, max: number): EnvVariable => ({
-  type: { kind: 'integer', min, max },
-  comment,
-  default: String(fallback),
-});
-const choice = (comment: string, of: readonly string[], fallback: string): EnvVariable => ({
-  type: { kind: 'choice', of },
-  comment,
-  default: fallback,
-});
+const text = (comment: string, fallback?: string) => ({ type: { kind: 'text' }, comment, default: fallback }) as const;
+const flag = (comment: string, fallback: string) =>
+  ({ type: { kind: 'boolean' }, comment, default: fallback }) as const;
+const integer = (comment: string, fallback: number, min: number, max: number) =>
+  ({ type: { kind: 'integer', min, max }, comment, default: String(fallback) }) as const;
+const choice = <Choice extends string>(comment: string, of: readonly Choice[], fallback: Choice) =>
+  ({ type: { kind: 'choice', of }, comment, default: fallback }) as const;
 
 const WEEK = 7 * 24 * 3600;
 
-/**
- * Every variable that the server reads, once. Names that the original server knows keep its meaning.
- * docs/settings.md is made from this table.
- */
-export const ENV = {
+const variables = {
   PORT: integer('TCP port of the API.', 8080, 0, 65_535),
   LISTEN_ADDRESS: text(
     'Address on which the API listens; 0.0.0.0 for all. The API asks nobody who they are: keep it behind a gateway.',
@@ -72,7 +54,10 @@ export const ENV = {
     comment: 'S3 store to use. Unset: an embedded one, kept below STATE_DIR.',
   },
   S3_ACCESS_KEY: text('Access key of the S3 store; the embedded store takes it as its own.'),
-  S3_SECRET_KEY: secret('Secret key of the S3 store; the embedded store takes it as its own.'),
+  S3_SECRET_KEY: {
+    type: { kind: 'secret' },
+    comment: 'Secret key of the S3 store; the embedded store takes it as its own.',
+  },
   S3_SSL_VALIDATE: {
     type: { kind: 'boolean-or-path' },
     comment: 'Whether the certificate of the S3 store is checked, or a file of CA certificates to check it with.',
@@ -137,6 +122,28 @@ export const ENV = {
     0,
     1_048_576,
   ),
-} as const satisfies Record<string, EnvVariable>;
+} as const;
+
+/**
+ * Every variable that the server reads, once. Names that the original server knows keep its meaning.
+ * docs/settings.md is made from this table.
+ */
+export const ENV = variables satisfies Record<string, EnvVariable>;
 
 export type EnvName = keyof typeof ENV;
+
+/** The value that a kind of variable is read as. */
+type Value<Kind> = Kind extends { kind: 'integer' }
+  ? number
+  : Kind extends { kind: 'boolean' }
+    ? boolean
+    : Kind extends { kind: 'boolean-or-path' }
+      ? boolean | string
+      : Kind extends { kind: 'ports' }
+        ? { first: number; last: number }
+        : Kind extends { kind: 'choice'; of: readonly (infer Choice)[] }
+          ? Choice
+          : string;
+
+/** The values of all variables; undefined where one is unset and has no default. */
+export type EnvValues = { [Name in EnvName]: Value<(typeof ENV)[Name]['type']> };

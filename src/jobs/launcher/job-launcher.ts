@@ -50,6 +50,8 @@ export abstract class JobLauncher {
   abstract list(): Promise<string[]>;
   /** How many more jobs may be launched now. */
   abstract free(): Promise<number>;
+  /** Calls the listener whenever something may have changed, so that nobody needs to look often. One listener; it may be called for nothing. */
+  abstract watch(listener: () => void): void;
   /** Resolves where jobs can run; rejects with a sentence that says what is missing and how to get it. */
   abstract ready(): Promise<void>;
 }

@@ -1,0 +1,256 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import type { ArtifactLocation } from '../../../protocol/artifact-link.js';
+import type { JobSpec, PhaseName } from '../../../protocol/job-spec.js';
+import { SPEC_FILE } from '../../../protocol/signals.js';
+import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
+import { COMMAND_PATH, missingRequirements } from './requirements.js';
+import { findFreePort } from './ssh-ports.js';
+import { type WorkerEnd, WorkerProcess } from './worker-process.js';
+
+const run = promisify(execFile);
+
+/** The phases of a customize job: those of a row run side by side, the rows one after the other. */
+const PLAN: readonly (readonly PhaseName[])[] = [['fetch-image'], ['shell', 'finish']];
+
+/** Directory of a job's logs, below the job directory: it outlives the rest. */
+const LOGS = 'logs';
+
+export interface LocalLauncherOptions {
+  /** Directory that holds a directory for each job. Nobody else writes there. */
+  directory: string;
+  /** Compiled entry of the worker program. */
+  workerMain: string;
+  /** What the worker needs of its environment, as the address and the keys of the store. */
+  workerEnvironment: Readonly<Record<string, string>>;
+  maxRunning: number;
+  ports: { first: number; last: number };
+  listenAddress: string;
+  /** What clients are told to connect to. */
+  host: string;
+  /** The file that holds an artifact, where the store is on this machine. */
+  findLocalFile: (location: ArtifactLocation) => Promise<string | null>;
+}
+
+/** A job whose phases run under this server. */
+class RunningJob {
+  private readonly processes = new Set<WorkerProcess>();
+  private killed = false;
+  /** Set when all phases are gone. */
+  end: { reason: string | null } | null = null;
+
+  constructor(
+    private readonly start: (phase: PhaseName) => WorkerProcess,
+    onEnd: () => void,
+  ) {
+    this.done = this.runPhases()
+      .then((failure) => {
+        this.end = { reason: failure && describeEnd(failure) };
+      })
+      .finally(onEnd);
+  }
+
+  readonly done: Promise<void>;
+
+  private async runPhases(): Promise<WorkerEnd | null> {
+    for (const row of PLAN) {
+      const failure = await this.runRow(row);
+      if (failure || this.killed) return failure;
+    }
+    return null;
+  }
+
+  /** Phases of a row depend on each other: the first that fails ends the others. */
+  private async runRow(row: readonly PhaseName[]): Promise<WorkerEnd | null> {
+    let failure: WorkerEnd | null = null;
+    const processes = row.map((phase) => this.start(phase));
+    for (const process of processes) this.processes.add(process);
+    await Promise.all(
+      processes.map(async (process) => {
+        const end = await process.ended;
+        this.processes.delete(process);
+        if (end.code === 0 || failure) return;
+        failure = end;
+        await Promise.all([...this.processes].map((other) => other.kill()));
+      }),
+    );
+    return failure;
+  }
+
+  async kill(): Promise<void> {
+    this.killed = true;
+    await Promise.all([...this.processes].map((process) => process.kill()));
+    await this.done;
+  }
+}
+
+/** What a job record says of a phase that did not get to report by itself. */
+function describeEnd({ phase, code, signal }: WorkerEnd): string {
+  const how = signal ? `was ended by ${signal}` : `ended with code ${code}`;
+  const hint = signal === 'SIGKILL' ? '; the machine may have run out of memory' : '';
+  return `the phase ${phase} ${how} before it could say why${hint}. Its log tells more; start the job again.`;
+}
+
+/** Writes a file so that it is whole or absent after a crash. */
+async function writeDurably(file: string, text: string): Promise<void> {
+  const temporary = `${file}.${randomUUID()}`;
+  const handle = await open(temporary, 'w', 0o600);
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(temporary, file);
+}
+
+/**
+ * Runs jobs as processes of this machine, each in namespaces and a directory of its own. Jobs live as long as the server: what a killed
+ * server leaves is a directory, and `observe` says of it that its job was interrupted.
+ */
+export class LocalJobLauncher extends JobLauncher {
+  private readonly jobs = new Map<string, RunningJob>();
+  private listener: () => void = () => {};
+  private proven = false;
+
+  constructor(private readonly options: LocalLauncherOptions) {
+    super();
+  }
+
+  override async address(_jobId: string, taken: ReadonlySet<number>): Promise<ConnectionInfo> {
+    const { listenAddress, ports, host } = this.options;
+    const address = { host, port: await findFreePort(listenAddress, ports, taken) };
+    return { customer_access: address, 'cluster.local': address };
+  }
+
+  override async launch(spec: JobSpec): Promise<void> {
+    if (this.jobs.has(spec.job_id)) return;
+    await this.refuseWhatCannotRun(spec);
+    const directory = this.directoryOf(spec.job_id);
+    await this.clear(directory);
+    await mkdir(path.join(directory, LOGS), { recursive: true, mode: 0o711 });
+    const file = await this.options.findLocalFile(spec.source.artifact);
+    await writeDurably(
+      path.join(directory, SPEC_FILE),
+      JSON.stringify({ ...spec, source: { ...spec.source, file } }, null, 2),
+    );
+    this.jobs.set(
+      spec.job_id,
+      new RunningJob(
+        (phase) => this.startPhase(directory, phase),
+        () => this.listener(),
+      ),
+    );
+  }
+
+  private async refuseWhatCannotRun(spec: JobSpec): Promise<void> {
+    if (spec.job_type !== 'customize')
+      throw new LaunchRefused('create jobs are not supported by the local launcher yet');
+    const missing = await missingRequirements();
+    if (missing.length) throw new LaunchRefused(`this machine cannot run jobs: ${missing.join('; ')}`);
+  }
+
+  private startPhase(directory: string, phase: PhaseName): WorkerProcess {
+    return new WorkerProcess({
+      main: this.options.workerMain,
+      phase,
+      spec: path.join(directory, SPEC_FILE),
+      environment: { PATH: COMMAND_PATH, ...this.options.workerEnvironment },
+      log: path.join(directory, LOGS, `${phase}.log`),
+    });
+  }
+
+  override async observe(jobId: string): Promise<Observation> {
+    const job = this.jobs.get(jobId);
+    if (job) return job.end ? { state: 'ended', reason: job.end.reason } : { state: 'running' };
+    const known = (await this.list()).includes(jobId);
+    return known
+      ? {
+          state: 'ended',
+          reason: 'the server was stopped while this job ran, and its shell with it. Start the job again.',
+        }
+      : { state: 'absent' };
+  }
+
+  override async release(jobId: string): Promise<void> {
+    await this.kill(jobId);
+    await this.clear(this.directoryOf(jobId));
+  }
+
+  override async remove(jobId: string): Promise<void> {
+    await this.kill(jobId);
+    await removeTree(this.directoryOf(jobId));
+    this.jobs.delete(jobId);
+  }
+
+  override async list(): Promise<string[]> {
+    return readdir(this.options.directory).catch(ignoreMissing([]));
+  }
+
+  override async free(): Promise<number> {
+    const running = [...this.jobs.values()].filter((job) => !job.end).length;
+    return Math.max(0, this.options.maxRunning - running);
+  }
+
+  override async ready(): Promise<void> {
+    if (this.proven) return;
+    const missing = await missingRequirements();
+    if (missing.length) throw new Error(missing.join('; '));
+    this.proven = true;
+  }
+
+  override watch(listener: () => void): void {
+    this.listener = listener;
+  }
+
+  /** Ends what an earlier server left running, should the kernel not have done so. Called once, before jobs are launched. */
+  async sweep(): Promise<void> {
+    await mkdir(this.options.directory, { recursive: true, mode: 0o711 });
+    for (const pid of await processesOf(this.options.directory)) process.kill(pid, 'SIGKILL');
+  }
+
+  /** Ends all jobs, as a server does that stops. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.jobs.values()].map((job) => job.kill()));
+  }
+
+  private async kill(jobId: string): Promise<void> {
+    await this.jobs.get(jobId)?.kill();
+  }
+
+  private directoryOf(jobId: string): string {
+    return path.join(this.options.directory, jobId);
+  }
+
+  /** Removes all of a job directory but the logs. */
+  private async clear(directory: string): Promise<void> {
+    const names = await readdir(directory).catch(ignoreMissing([]));
+    await Promise.all(names.filter((name) => name !== LOGS).map((name) => removeTree(path.join(directory, name))));
+  }
+}
+
+function ignoreMissing<T>(fallback: T): (error: NodeJS.ErrnoException) => T {
+  return (error) => {
+    if (error.code === 'ENOENT') return fallback;
+    throw error;
+  };
+}
+
+/** Removes a tree that may hold anything an image may hold; never what is mounted on it. */
+async function removeTree(tree: string): Promise<void> {
+  await run('rm', ['-rf', '--one-file-system', '--', tree], { env: { PATH: COMMAND_PATH } });
+  // rm reports success where a file system of its own was left out; a second look tells.
+  await rm(tree, { recursive: false, force: true });
+}
+
+/** Ids of worker processes whose job lies in this directory. */
+async function processesOf(directory: string): Promise<number[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
+  const commands = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
+  const isWorker = (command: string) =>
+    command.split('\0').some((word) => word.startsWith(`${directory}/`) && word.endsWith(`/${SPEC_FILE}`));
+  return pids.filter((_, index) => isWorker(commands[index]!)).map(Number);
+}

@@ -1,0 +1,95 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createWriteStream, type WriteStream } from 'node:fs';
+import type { Readable } from 'node:stream';
+import type { PhaseName } from '../../../protocol/job-spec.js';
+
+/** Most bytes that are kept of what one phase prints. A shell's log grows with whatever its user does. */
+const LOG_LIMIT = 16 * 1024 * 1024;
+
+/** How a worker process ended. */
+export interface WorkerEnd {
+  phase: PhaseName;
+  /** Exit code; null where a signal ended it. */
+  code: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+export interface WorkerCommand {
+  /** Compiled entry of the worker program. */
+  main: string;
+  phase: PhaseName;
+  /** The job's `job.json`. */
+  spec: string;
+  /** All of the worker's environment. */
+  environment: Readonly<Record<string, string>>;
+  /** File that gets what the phase prints. */
+  log: string;
+}
+
+/**
+ * The holder of a phase: a process in mount and pid namespaces of its own, so that whatever the phase mounts or starts goes when it goes.
+ * It dies with the server (`--pdeathsig`), and all in its namespaces dies with it (`--kill-child`), also where the server is killed.
+ */
+const HOLDER = [
+  '--pdeathsig',
+  'KILL',
+  'unshare',
+  '--mount',
+  '--propagation',
+  'private',
+  '--pid',
+  '--fork',
+  '--kill-child=KILL',
+  '--mount-proc',
+] as const;
+
+function copyToLog(from: Readable, log: WriteStream): void {
+  let left = LOG_LIMIT;
+  from.on('data', (chunk: Buffer) => {
+    if (left <= 0) return;
+    log.write(chunk.subarray(0, left));
+    left -= chunk.length;
+    if (left <= 0) log.write(`\n[the log of this phase was cut at ${LOG_LIMIT / 1024 / 1024} MiB]\n`);
+  });
+}
+
+/** One phase of a job, running. */
+export class WorkerProcess {
+  readonly phase: PhaseName;
+  /** Resolves, never rejects, when the process and all that it started are gone. */
+  readonly ended: Promise<WorkerEnd>;
+  private readonly child: ChildProcess;
+
+  constructor(command: WorkerCommand) {
+    this.phase = command.phase;
+    const log = createWriteStream(command.log, { flags: 'a', mode: 0o600 });
+    // A log that cannot be written (a full disk) must not end the phase, which will say so itself.
+    log.on('error', () => {});
+    this.child = spawn(
+      'setpriv',
+      [...HOLDER, process.execPath, '--enable-source-maps', command.main, command.phase, command.spec],
+      {
+        env: command.environment,
+        stdio: ['ignore', 'pipe', 'pipe'],
+        cwd: '/',
+      },
+    );
+    copyToLog(this.child.stdout!, log);
+    copyToLog(this.child.stderr!, log);
+    this.ended = new Promise((resolve) => {
+      const end = (code: number | null, signal: NodeJS.Signals | null) =>
+        log.end(() => resolve({ phase: this.phase, code, signal }));
+      this.child.once('error', (error) => {
+        log.write(`${error.message}\n`);
+        end(127, null);
+      });
+      this.child.once('close', end);
+    });
+  }
+
+  /** Ends the phase at once and waits until nothing of it is left. Safe to repeat. */
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.ended;
+  }
+}

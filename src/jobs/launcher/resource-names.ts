@@ -1,0 +1,20 @@
+import type { JobType } from '../../protocol/job-status.js';
+
+/** The names of what a job consists of on Kubernetes, as operators know them from the original. */
+export interface ResourceNames {
+  kubernetes_job: string;
+  kubernetes_service: string;
+  kubernetes_configmap: string;
+  kubernetes_pvc: string;
+}
+
+/** Names of all parts of a job, made from nothing but its id and type. */
+export function resourceNames(jobId: string, jobType: JobType): ResourceNames {
+  const prefix = `cray-ims-${jobId}`;
+  return {
+    kubernetes_job: `${prefix}-${jobType}`,
+    kubernetes_service: `${prefix}-service`,
+    kubernetes_configmap: `${prefix}-configmap`,
+    kubernetes_pvc: `${prefix}-job-claim`,
+  };
+}

@@ -139,7 +139,7 @@ function checkTogether(values: Record<EnvName, unknown>, mistakes: string[]): vo
  * Reads the environment. An empty variable counts as unset.
  * @throws BadConfiguration that names all mistakes at once
  */
-export function loadConfig(environment: Environment): Config {
+export function loadConfig(environment: Environment = process.env): Config {
   const mistakes: string[] = [];
   const values = {} as Record<EnvName, unknown>;
   for (const [name, variable] of Object.entries(ENV) as [EnvName, EnvVariable][]) {

@@ -31,10 +31,10 @@ export class LaunchRefused extends Error {
  */
 export abstract class JobLauncher {
   /**
-   * The addresses that the shell of this job will have, known before it is launched and stable until it ends. Rejects with
-   * LaunchRefused where no address is free. `taken` are ports of jobs that have not ended.
+   * The addresses that the shell of this job will have, known before it is launched and kept for it until it is released or removed.
+   * Rejects with LaunchRefused where no address is free.
    */
-  abstract address(jobId: string, taken: ReadonlySet<number>): Promise<ConnectionInfo>;
+  abstract address(jobId: string): Promise<ConnectionInfo>;
   /**
    * Starts a job and returns when its parts exist, not when they have ended. Repeated for a job that is there already, it changes
    * nothing. Where it fails it has removed what it made: LaunchRefused for good, any other error means that a later try may work.

@@ -113,6 +113,8 @@ async function writeDurably(file: string, text: string): Promise<void> {
  */
 export class LocalJobLauncher extends JobLauncher {
   private readonly jobs = new Map<string, RunningJob>();
+  /** Ports that are kept for jobs that have not ended. */
+  private readonly ports = new Map<string, number>();
   private listener: () => void = () => {};
   private proven = false;
 
@@ -120,15 +122,20 @@ export class LocalJobLauncher extends JobLauncher {
     super();
   }
 
-  override async address(_jobId: string, taken: ReadonlySet<number>): Promise<ConnectionInfo> {
+  override async address(jobId: string): Promise<ConnectionInfo> {
     const { listenAddress, ports, host } = this.options;
-    const address = { host, port: await findFreePort(listenAddress, ports, taken) };
+    const port = this.ports.get(jobId) ?? (await findFreePort(listenAddress, ports, new Set(this.ports.values())));
+    // Another request may have been given the same port while this one looked.
+    if (!this.ports.has(jobId) && [...this.ports.values()].includes(port)) return this.address(jobId);
+    this.ports.set(jobId, port);
+    const address = { host, port };
     return { customer_access: address, 'cluster.local': address };
   }
 
   override async launch(spec: JobSpec): Promise<void> {
     if (this.jobs.has(spec.job_id)) return;
     await this.refuseWhatCannotRun(spec);
+    this.ports.set(spec.job_id, spec.shell.port);
     const directory = this.directoryOf(spec.job_id);
     await this.clear(directory);
     await mkdir(path.join(directory, LOGS), { recursive: true, mode: 0o711 });
@@ -177,11 +184,13 @@ export class LocalJobLauncher extends JobLauncher {
 
   override async release(jobId: string): Promise<void> {
     await this.kill(jobId);
+    this.ports.delete(jobId);
     await this.clear(this.directoryOf(jobId));
   }
 
   override async remove(jobId: string): Promise<void> {
     await this.kill(jobId);
+    this.ports.delete(jobId);
     await removeTree(this.directoryOf(jobId));
     this.jobs.delete(jobId);
   }

@@ -1,0 +1,23 @@
+import type { PostgresConnectionOptions } from 'typeorm/driver/postgres/PostgresConnectionOptions.js';
+import { migrations } from '../../migrations/index.js';
+import { Image } from '../images/image.entity.js';
+import { Job } from '../jobs/job.entity.js';
+import { PublicKey } from '../public-keys/public-key.entity.js';
+
+/** Options for the server, for migrations and for tests alike. */
+export function dataSourceOptions(url: string, poolSize = 10): PostgresConnectionOptions {
+  return {
+    type: 'postgres',
+    url,
+    entities: [PublicKey, Image, Job],
+    migrations,
+    migrationsTransactionMode: 'each',
+    synchronize: false,
+    // gen_random_uuid() is part of PostgreSQL; an extension would need rights that sites do not give.
+    uuidExtension: 'pgcrypto',
+    installExtensions: false,
+    poolSize,
+    connectTimeoutMS: 5000,
+    extra: { statement_timeout: 60_000, idle_in_transaction_session_timeout: 60_000 },
+  };
+}

@@ -1,0 +1,158 @@
+import { applyDecorators } from '@nestjs/common';
+import { Transform } from 'class-transformer';
+import { registerDecorator, ValidateIf } from 'class-validator';
+import { publicKeyMistake } from '../protocol/openssh-key.js';
+
+/** Decorators that check one member of a body, with the messages and the leniency that clients of the original rely on. */
+
+/** The member may be left out. Unlike class-validator's IsOptional it does not let null through. */
+export function Optional(): PropertyDecorator {
+  return ValidateIf((_object, value) => value !== undefined);
+}
+
+/** Registers one check whose message depends on the value. */
+function check(name: string, mistake: (value: unknown) => string | null): PropertyDecorator {
+  return (target, property) =>
+    registerDecorator({
+      name,
+      target: target.constructor,
+      propertyName: property as string,
+      options: {},
+      validator: {
+        validate: (value: unknown) => mistake(value) === null,
+        defaultMessage: (args) => mistake(args?.value) ?? '',
+      },
+    });
+}
+
+const missing = (value: unknown): string | null => {
+  if (value === undefined) return 'Missing data for required field.';
+  return value === null ? 'Field may not be null.' : null;
+};
+
+/** Longest name of anything. */
+export const NAME_LIMIT = 1024;
+
+/** Text without NUL characters, which PostgreSQL cannot keep. `blank` says whether it may be empty. */
+export function Text({
+  blank = false,
+  limit = NAME_LIMIT,
+}: { blank?: boolean; limit?: number } = {}): PropertyDecorator {
+  return check('text', (value) => {
+    const nothing = missing(value);
+    if (nothing) return nothing;
+    if (typeof value !== 'string') return 'Not a valid string.';
+    if (!blank && value === '') return 'Must not be blank.';
+    if (value.includes('\0')) return 'Must not contain NUL characters.';
+    if (!value.isWellFormed()) return 'Must be valid Unicode text.';
+    return value.length > limit ? `Must not be longer than ${limit} characters.` : null;
+  });
+}
+
+/** One of a list of texts. */
+export function OneOf(values: readonly string[]): PropertyDecorator {
+  return check('oneOf', (value) => {
+    if (value === undefined || value === null) return missing(value);
+    return values.includes(value as string) ? null : `Must be one of: ${values.join(', ')}.`;
+  });
+}
+
+const UUID_HEX = /^[0-9a-f]{32}$/;
+
+/** A UUID in any of the spellings that are taken, in its canonical one; null for anything else. */
+export function canonicalUuid(value: unknown): string | null {
+  if (typeof value !== 'string') return null;
+  const hex = value
+    .toLowerCase()
+    .replace(/^urn:uuid:/, '')
+    .replace(/^\{(.*)\}$/, '$1')
+    .replaceAll('-', '');
+  return UUID_HEX.test(hex) ? hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5') : null;
+}
+
+/** A UUID in any case, with or without dashes, braces or `urn:uuid:`; read into lower case with dashes. */
+export function Uuid(): PropertyDecorator {
+  return applyDecorators(
+    Transform(({ value }: { value: unknown }) => canonicalUuid(value) ?? value),
+    check('uuid', (value) => missing(value) ?? (canonicalUuid(value) === value ? null : 'Not a valid UUID.')),
+  ) as PropertyDecorator;
+}
+
+const TRUE = new Set<unknown>([
+  't',
+  'T',
+  'true',
+  'True',
+  'TRUE',
+  'on',
+  'On',
+  'ON',
+  'y',
+  'Y',
+  'yes',
+  'Yes',
+  'YES',
+  '1',
+  1,
+  true,
+]);
+const FALSE = new Set<unknown>([
+  'f',
+  'F',
+  'false',
+  'False',
+  'FALSE',
+  'off',
+  'Off',
+  'OFF',
+  'n',
+  'N',
+  'no',
+  'No',
+  'NO',
+  '0',
+  0,
+  false,
+]);
+
+/** A boolean, or one of the words for it. */
+export function Bool(): PropertyDecorator {
+  return applyDecorators(
+    Transform(({ value }: { value: unknown }) => (TRUE.has(value) ? true : FALSE.has(value) ? false : value)),
+    check('bool', (value) => missing(value) ?? (typeof value === 'boolean' ? null : 'Not a valid boolean.')),
+  ) as PropertyDecorator;
+}
+
+/** Largest number that a PostgreSQL integer keeps. */
+const INTEGER_LIMIT = 2_147_483_647;
+
+/** A whole number from 1, or digits that spell one. */
+export function PositiveInteger(): PropertyDecorator {
+  return applyDecorators(
+    Transform(({ value }: { value: unknown }) =>
+      typeof value === 'string' && /^\s*\+?\d+\s*$/.test(value) ? Number(value) : value,
+    ),
+    check('positiveInteger', (value) => {
+      const nothing = missing(value);
+      if (nothing) return nothing;
+      if (typeof value !== 'number' || !Number.isInteger(value)) return 'Not a valid integer.';
+      if (value < 1) return 'Must be greater than or equal to 1.';
+      return value > INTEGER_LIMIT ? `Must be at most ${INTEGER_LIMIT}.` : null;
+    }),
+  ) as PropertyDecorator;
+}
+
+/** Longest public key line, characters: an RSA key of 16,384 bits with options. */
+const KEY_LIMIT = 16_384;
+
+/** One OpenSSH public key line. */
+export function PublicKeyLine(): PropertyDecorator {
+  return check('publicKeyLine', (value) => {
+    const nothing = missing(value);
+    if (nothing) return nothing;
+    if (typeof value !== 'string') return 'Not a valid string.';
+    if (value === '') return 'Must not be blank.';
+    if (value.includes('\0')) return 'Must not contain NUL characters.';
+    return value.length > KEY_LIMIT ? `Must not be longer than ${KEY_LIMIT} characters.` : publicKeyMistake(value);
+  });
+}

@@ -1,0 +1,55 @@
+import { type ArgumentMetadata, Injectable, type PipeTransform } from '@nestjs/common';
+import { plainToInstance } from 'class-transformer';
+import { validate, type ValidationError } from 'class-validator';
+import { type MemberErrors, problems } from './problems.js';
+
+/** What validators say of an object, by member. */
+function memberErrors(errors: readonly ValidationError[]): MemberErrors {
+  return Object.fromEntries(errors.map((error) => [error.property, messagesOf(error)]));
+}
+
+function messagesOf(error: ValidationError): string[] | MemberErrors {
+  if (error.children?.length && !error.constraints) return memberErrors(error.children);
+  const constraints = error.constraints ?? {};
+  if (constraints['whitelistValidation']) return ['Unknown field.'];
+  // An item of a list that is no object arrives as a child without a name of its own.
+  if (constraints['unknownValue'] || constraints['nestedValidation']) return { _schema: ['Must be an object.'] };
+  return [...new Set(Object.values(constraints))];
+}
+
+/** Python's idea of nothing, which the original answers with 400: null, false, 0, "", [] and {}. */
+function isEmpty(value: unknown): boolean {
+  return !value || (typeof value === 'object' && Object.keys(value).length === 0);
+}
+
+/**
+ * Checks bodies and queries against their DTO class. Members are read leniently where the contract wants that (by `@Transform` in the
+ * classes), and refused when they are unknown.
+ */
+@Injectable()
+export class ValidationPipe implements PipeTransform {
+  async transform(value: unknown, { type, metatype }: ArgumentMetadata): Promise<unknown> {
+    if ((type !== 'body' && type !== 'query') || !metatype || metatype === Object || metatype === String) return value;
+    if (type === 'body') refuseNonObjects(value);
+    const object = plainToInstance(metatype as new () => object, value);
+    const errors = await validate(object, {
+      whitelist: true,
+      // Clients put all kinds of parameters into queries; the original ignores what it does not know, and so do all others.
+      forbidNonWhitelisted: type === 'body',
+      forbidUnknownValues: false,
+      stopAtFirstError: true,
+    });
+    if (errors.length && type === 'query') throw problems.badQuery(queryMistake(errors));
+    if (errors.length) throw problems.invalid(memberErrors(errors));
+    return object;
+  }
+}
+
+function queryMistake(errors: readonly ValidationError[]): string {
+  return errors.map((error) => `${error.property}: ${Object.values(error.constraints ?? {}).join(' ')}`).join(', ');
+}
+
+function refuseNonObjects(value: unknown): void {
+  if (isEmpty(value)) throw problems.noInput();
+  if (typeof value !== 'object' || Array.isArray(value)) throw problems.invalid({ _schema: ['Must be an object.'] });
+}

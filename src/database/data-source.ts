@@ -1,11 +1,11 @@
-import type { PostgresConnectionOptions } from 'typeorm/driver/postgres/PostgresConnectionOptions.js';
+import type { DataSourceOptions } from 'typeorm';
 import { migrations } from '../../migrations/index.js';
 import { Image } from '../images/image.entity.js';
 import { Job } from '../jobs/job.entity.js';
 import { PublicKey } from '../public-keys/public-key.entity.js';
 
 /** Options for the server, for migrations and for tests alike. */
-export function dataSourceOptions(url: string, poolSize = 10): PostgresConnectionOptions {
+export function dataSourceOptions(url: string, poolSize = 10): DataSourceOptions & { type: 'postgres' } {
   return {
     type: 'postgres',
     url,

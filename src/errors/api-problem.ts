@@ -17,7 +17,7 @@ export class ProblemDocument {
   code: string;
   @ApiProperty({
     required: false,
-    type: 'object',
+    type: Object,
     additionalProperties: true,
     description: 'Messages by member; those of nested objects are nested by member name and index.',
     example: { name: ['Must not be blank.'] },

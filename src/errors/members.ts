@@ -1,6 +1,6 @@
 import { applyDecorators } from '@nestjs/common';
-import { Transform } from 'class-transformer';
-import { registerDecorator, ValidateIf } from 'class-validator';
+import { plainToInstance, Transform } from 'class-transformer';
+import { registerDecorator, ValidateIf, ValidateNested } from 'class-validator';
 import { publicKeyMistake } from '../protocol/openssh-key.js';
 
 /** Decorators that check one member of a body, with the messages and the leniency that clients of the original rely on. */
@@ -155,4 +155,51 @@ export function PublicKeyLine(): PropertyDecorator {
     if (value.includes('\0')) return 'Must not contain NUL characters.';
     return value.length > KEY_LIMIT ? `Must not be longer than ${KEY_LIMIT} characters.` : publicKeyMistake(value);
   });
+}
+
+/** A value of a shape that is described in words; absent is fine. */
+export function Shaped(shape: string, is: (value: unknown) => boolean): PropertyDecorator {
+  return applyDecorators(
+    Optional(),
+    check('shaped', (value) => {
+      const fits = (() => {
+        try {
+          return is(value);
+        } catch {
+          return false;
+        }
+      })();
+      return fits ? null : `Must be ${shape}.`;
+    }),
+  ) as PropertyDecorator;
+}
+
+/** A list of objects of a class, or null, or absent. What is no object is reported in its place. */
+export function ItemsOf(type: new () => object): PropertyDecorator {
+  return applyDecorators(
+    ValidateIf((_object, value) => value !== undefined && value !== null),
+    check('list', (value) => (Array.isArray(value) ? null : 'Not a valid list.')),
+    Transform(
+      ({ value }: { value: unknown }) => (Array.isArray(value) ? value.map((item) => readItem(type, item)) : value),
+      {
+        toClassOnly: true,
+      },
+    ),
+    ValidateNested({ each: true }),
+  ) as PropertyDecorator;
+}
+
+/** Stands in for an item that is no object, so that it is refused in its own place. */
+class NoObject {
+  @check('object', (value) => (value === null ? 'Field may not be null.' : 'Must be an object.'))
+  readonly _schema: unknown;
+
+  constructor(value: unknown) {
+    this._schema = value;
+  }
+}
+
+function readItem(type: new () => object, item: unknown): object {
+  const isObject = typeof item === 'object' && item !== null && !Array.isArray(item);
+  return isObject ? plainToInstance(type, item) : new NoObject(item);
 }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger } from '@nestjs/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ArtifactStoreFailure } from '../artifacts/artifact-store.js';
+import { type KnownRoutes } from './known-routes.js';
 import { Problem, problems } from './problems.js';
 
 /** SQLSTATE classes of a server that is away, stops, or has no connection left. */
@@ -41,12 +42,17 @@ export function problemOf(
 export class ProblemFilter implements ExceptionFilter {
   private readonly log = new Logger(ProblemFilter.name);
 
-  constructor(private readonly maxBodyBytes: number) {}
+  constructor(
+    private readonly maxBodyBytes: number,
+    private readonly routes: KnownRoutes,
+  ) {}
 
   catch(error: unknown, host: ArgumentsHost): void {
     const request = host.switchToHttp().getRequest<FastifyRequest>();
     const problem = problemOf(error, request, this.maxBodyBytes) ?? this.unexpected(error, request);
-    sendProblem(host.switchToHttp().getResponse<FastifyReply>(), problem);
+    const allowed = problem.code === 'no-such-route' ? this.routes.allowed(request.url) : [];
+    const answer = allowed.length ? problems.methodNotAllowed(request.method, allowed) : problem;
+    sendProblem(host.switchToHttp().getResponse<FastifyReply>(), answer);
   }
 
   private unexpected(error: unknown, request: FastifyRequest): Problem {

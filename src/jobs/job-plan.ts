@@ -50,7 +50,8 @@ function sshContainers(request: JobRequest, connectionInfo: ConnectionInfo): Ssh
   });
   if (request.ssh_containers?.length) return request.ssh_containers.map(shell);
   if (request.job_type === 'customize') return [shell({ name: 'customize' })];
-  return request.enable_debug ? [shell({ name: 'debug' })] : (request.ssh_containers ?? null);
+  if (request.enable_debug) return [shell({ name: 'debug' })];
+  return request.ssh_containers ? [] : null;
 }
 
 /** aarch64 kernels are named otherwise than the default that the `cray` command line sends. */

@@ -5,7 +5,6 @@ import { IsNull, Not, Repository } from 'typeorm';
 import { ArtifactStore } from '../artifacts/artifact-store.js';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
-import { isTerminal } from '../protocol/job-status.js';
 import { HalfMadeImages } from './half-made-images.js';
 import { Job } from './job.entity.js';
 import { launchSpec } from './launch-spec.js';
@@ -105,7 +104,6 @@ export class JobReconciler implements OnApplicationShutdown {
       const jobs = await this.jobs.find({
         where: { deleted: IsNull(), ...where, runner: this.runner },
         order: { created: 'ASC' },
-        withDeleted: true,
       });
       for (const job of jobs) if (!this.stopped) await this.attempt(what, () => step(job), { job_id: job.id });
     });
@@ -222,10 +220,5 @@ export class JobReconciler implements OnApplicationShutdown {
       await this.launcher.remove(jobId);
       this.log.warn('removed what was left of a job without a record', { job_id: jobId });
     }
-  }
-
-  /** Whether the status is one in which the reconciler has nothing to launch or observe any more. */
-  static hasEnded(job: Pick<Job, 'status'>): boolean {
-    return isTerminal(job.status);
   }
 }

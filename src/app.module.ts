@@ -1,0 +1,28 @@
+import { type DynamicModule, Module } from '@nestjs/common';
+import { ArtifactsModule } from './artifacts/artifacts.module.js';
+import type { Config } from './config/config.js';
+import { ConfigModule } from './config/config.module.js';
+import { DatabaseModule } from './database/database.module.js';
+import { HealthModule } from './health/health.module.js';
+import { ImagesModule } from './images/images.module.js';
+import { JobsModule, type JobSurroundings } from './jobs/jobs.module.js';
+import { PublicKeysModule } from './public-keys/public-keys.module.js';
+
+@Module({})
+export class AppModule {
+  static with(config: Config, surroundings: JobSurroundings): DynamicModule {
+    const jobs = JobsModule.with(surroundings);
+    return {
+      module: AppModule,
+      imports: [
+        ConfigModule.with(config),
+        DatabaseModule,
+        ArtifactsModule,
+        PublicKeysModule,
+        ImagesModule,
+        jobs,
+        HealthModule.with(jobs),
+      ],
+    };
+  }
+}

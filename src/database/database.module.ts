@@ -1,0 +1,29 @@
+import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { DataSource, type DataSourceOptions } from 'typeorm';
+import type { Config } from '../config/config.js';
+import { CONFIG } from '../config/config.module.js';
+import { dataSourceOptions } from './data-source.js';
+import { runMigrations } from './migrate.js';
+
+async function connect(options: DataSourceOptions): Promise<DataSource> {
+  const dataSource = await new DataSource(options).initialize();
+  await runMigrations(dataSource);
+  return dataSource;
+}
+
+/** The connection to the database, its schema up to date. */
+@Module({
+  imports: [
+    TypeOrmModule.forRootAsync({
+      inject: [CONFIG],
+      useFactory: ({ database }: Config) => ({
+        ...dataSourceOptions(database.url!, database.poolSize),
+        retryAttempts: 10,
+        retryDelay: 1000,
+      }),
+      dataSourceFactory: (options) => connect(options!),
+    }),
+  ],
+})
+export class DatabaseModule {}

@@ -1,0 +1,42 @@
+import { ApiProperty, IntersectionType, PartialType, PickType } from '@nestjs/swagger';
+import { Allow } from 'class-validator';
+import { Bool, Optional } from '../errors/members.js';
+import { Image } from './image.entity.js';
+
+/** What a client sends to register an image. */
+export class CreateImage extends PickType(Image, ['name', 'link', 'arch'] as const) {
+  @Allow()
+  @ApiProperty({
+    required: false,
+    type: Object,
+    description: 'Tags: an object of texts, or one pair as {"key": …, "value": …}.',
+    example: { key: 'sbps-project', value: 'true' },
+  })
+  metadata?: unknown;
+}
+
+/** What a worker sends to register the image that its job is making. */
+export class CreateImageOfJob extends IntersectionType(
+  CreateImage,
+  PartialType(PickType(Image, ['job_id'] as const)),
+) {}
+
+/** What a client sends to change an image: the link, once, the architecture, or one tag. */
+export class UpdateImage extends PartialType(PickType(Image, ['link', 'arch'] as const)) {
+  @Allow()
+  @ApiProperty({
+    required: false,
+    type: Object,
+    example: { operation: 'set', key: 'sbps-project', value: 'true' },
+    description: 'Sets or removes one tag.',
+  })
+  metadata?: unknown;
+}
+
+/** How an image is deleted for good. */
+export class Purge {
+  @Optional()
+  @Bool()
+  @ApiProperty({ required: false, default: true, description: 'Whether the artifacts go too.' })
+  cascade?: boolean;
+}

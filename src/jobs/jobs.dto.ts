@@ -1,0 +1,100 @@
+import { ApiProperty, IntersectionType, PartialType, PickType } from '@nestjs/swagger';
+import { Bool, ItemsOf, Optional, Shaped, Text } from '../errors/members.js';
+import type { HostKey, JobProgress } from '../protocol/job-report.js';
+import { JOB_STATUSES, JOB_TYPES } from '../protocol/job-status.js';
+import { Job } from './job.entity.js';
+import type { JobFilterQuery } from './job-filter.js';
+
+/** The shell that a client asks for. */
+export class SshContainerRequest {
+  @Optional()
+  @Text()
+  @ApiProperty({ required: false, default: 'customize' })
+  name?: string;
+
+  @Optional()
+  @Bool()
+  @ApiProperty({
+    required: false,
+    default: false,
+    description: 'Whether the user stands inside of the image root at once.',
+  })
+  jail?: boolean;
+}
+
+/** What a client sends to start a job. */
+export class CreateJob extends IntersectionType(
+  PickType(Job, ['job_type', 'artifact_id', 'public_key_id', 'image_root_archive_name'] as const),
+  PartialType(
+    PickType(Job, [
+      'kernel_file_name',
+      'initrd_file_name',
+      'kernel_parameters_file_name',
+      'enable_debug',
+      'build_env_size',
+      'job_mem_size',
+      'require_dkms',
+    ] as const),
+  ),
+) {
+  @ItemsOf(SshContainerRequest)
+  @ApiProperty({
+    type: [SshContainerRequest],
+    required: false,
+    nullable: true,
+    description: 'One shell at most, for customize jobs.',
+  })
+  ssh_containers?: SshContainerRequest[] | null;
+}
+
+/** What a client may tell of a job. */
+export class UpdateJob extends PartialType(PickType(Job, ['status', 'resultant_image_id'] as const)) {}
+
+/** What a worker tells of its job besides. */
+export class ReportJob extends UpdateJob {
+  @Optional()
+  @Text({ limit: 8192 })
+  @ApiProperty({ required: false, description: 'Why the job ended or waits.' })
+  status_reason?: string;
+
+  @Shaped('an object with stage, done and total', isProgress)
+  @ApiProperty({ required: false, nullable: true, type: Object, example: { stage: 'pack', done: 1024, total: null } })
+  progress?: JobProgress | null;
+
+  @Shaped('a list of objects with type, key and fingerprint', isHostKeys)
+  @ApiProperty({
+    required: false,
+    type: [Object],
+    example: [{ type: 'ssh-ed25519', key: 'AAAA…', fingerprint: 'SHA256:…' }],
+  })
+  host_keys?: HostKey[];
+
+  @Shaped('a TCP port', (value) => Number.isInteger(value) && (value as number) > 0 && (value as number) < 65_536)
+  @ApiProperty({ required: false, type: 'integer', minimum: 1, maximum: 65_535 })
+  ssh_port?: number;
+}
+
+function isProgress(value: unknown): boolean {
+  if (value === null) return true;
+  const { stage, done, total } = value as JobProgress;
+  const isCount = (count: unknown) => count === null || Number.isSafeInteger(count);
+  return typeof stage === 'string' && stage.length <= 200 && isCount(done) && isCount(total);
+}
+
+function isHostKeys(value: unknown): boolean {
+  const isKey = (key: Partial<HostKey> | null) =>
+    [key?.type, key?.key, key?.fingerprint].every((text) => typeof text === 'string' && text.length < 8192);
+  return Array.isArray(value) && value.length <= 10 && value.every(isKey);
+}
+
+/** Which jobs a bulk delete means. Checked by job-filter.ts, where a parameter may be given several times. */
+export class JobsQuery implements JobFilterQuery {
+  @ApiProperty({ required: false, enum: JOB_STATUSES, isArray: true })
+  status?: string | string[];
+
+  @ApiProperty({ required: false, enum: JOB_TYPES, isArray: true })
+  job_type?: string | string[];
+
+  @ApiProperty({ required: false, type: String, description: 'Jobs at least this old, as 1w2d3h4m.', example: '1d' })
+  age?: string | string[];
+}

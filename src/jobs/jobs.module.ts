@@ -1,0 +1,66 @@
+import path from 'node:path';
+import { type DynamicModule, Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import type { Config } from '../config/config.js';
+import { CONFIG } from '../config/config.module.js';
+import { Image } from '../images/image.entity.js';
+import { ImagesModule } from '../images/images.module.js';
+import type { ArtifactLocation } from '../protocol/artifact-link.js';
+import { PublicKeysModule } from '../public-keys/public-keys.module.js';
+import { HalfMadeImages } from './half-made-images.js';
+import { Job } from './job.entity.js';
+import { JobReconciler, RUNNER } from './job-reconciler.js';
+import { JobSources } from './job-sources.js';
+import { JobsController } from './jobs.controller.js';
+import { JobsService } from './jobs.service.js';
+import { JobLauncher } from './launcher/job-launcher.js';
+import { LocalJobLauncher } from './launcher/local/local-job-launcher.js';
+
+/** What jobs need to know of the machine that the server runs on. */
+export interface JobSurroundings {
+  /** Names the state directory among all servers on a database. */
+  stateId: string;
+  /** The file that holds an artifact, where the store is on this machine. */
+  findLocalFile(location: ArtifactLocation): Promise<string | null>;
+}
+
+async function localLauncher(config: Config, surroundings: JobSurroundings): Promise<LocalJobLauncher> {
+  const { local } = config.jobs;
+  const launcher = new LocalJobLauncher({
+    directory: path.join(config.stateDir, 'jobs'),
+    workerMain: path.resolve(import.meta.dirname, '../worker/main.js'),
+    workerEnvironment: {
+      S3_ENDPOINT: config.s3.endpoint!,
+      S3_ACCESS_KEY: config.s3.credentials!.accessKey,
+      S3_SECRET_KEY: config.s3.credentials!.secretKey,
+      S3_SSL_VALIDATE: String(config.s3.sslValidate),
+      S3_REGION: config.s3.region,
+      DISK_RESERVE_MIB: String(local.diskReserveMib),
+    },
+    ...local,
+    findLocalFile: (location) => surroundings.findLocalFile(location),
+  });
+  await launcher.sweep();
+  return launcher;
+}
+
+/** Jobs, and the launcher that the configuration chooses. */
+@Module({})
+export class JobsModule {
+  static with(surroundings: JobSurroundings): DynamicModule {
+    return {
+      module: JobsModule,
+      imports: [TypeOrmModule.forFeature([Job, Image]), PublicKeysModule, ImagesModule],
+      controllers: [JobsController],
+      providers: [
+        JobsService,
+        JobSources,
+        JobReconciler,
+        HalfMadeImages,
+        { provide: RUNNER, useValue: `local:${surroundings.stateId}` },
+        { provide: JobLauncher, inject: [CONFIG], useFactory: (config: Config) => localLauncher(config, surroundings) },
+      ],
+      exports: [JobLauncher, JobReconciler],
+    };
+  }
+}

@@ -1,0 +1,154 @@
+import { randomUUID } from 'node:crypto';
+import { Inject, Injectable } from '@nestjs/common';
+import { InjectRepository } from '@nestjs/typeorm';
+import { type EntityManager, In, IsNull, LessThan, Repository } from 'typeorm';
+import type { Config } from '../config/config.js';
+import { CONFIG } from '../config/config.module.js';
+import { problems } from '../errors/problems.js';
+import { isTerminal } from '../protocol/job-status.js';
+import { PublicKeysService } from '../public-keys/public-keys.service.js';
+import { Job, type SshContainer } from './job.entity.js';
+import { BadJobFilter, type JobFilter, type JobFilterQuery, parseJobFilter } from './job-filter.js';
+import { planJob } from './job-plan.js';
+import { JobReconciler, RUNNER } from './job-reconciler.js';
+import { JobSources } from './job-sources.js';
+import type { CreateJob, ReportJob } from './jobs.dto.js';
+import { JobLauncher, LaunchRefused } from './launcher/job-launcher.js';
+
+@Injectable()
+export class JobsService {
+  constructor(
+    @InjectRepository(Job) private readonly jobs: Repository<Job>,
+    private readonly publicKeys: PublicKeysService,
+    private readonly sources: JobSources,
+    private readonly launcher: JobLauncher,
+    private readonly reconciler: JobReconciler,
+    @Inject(CONFIG) private readonly config: Config,
+    @Inject(RUNNER) private readonly runner: string,
+  ) {}
+
+  list(): Promise<Job[]> {
+    return this.jobs.find({ where: { deleted: IsNull() }, order: { created: 'ASC', id: 'ASC' } });
+  }
+
+  async get(id: string): Promise<Job> {
+    const job = await this.jobs.findOneBy({ id, deleted: IsNull() });
+    if (!job) throw problems.noSuchRecord('job', id);
+    return job;
+  }
+
+  /** Checks, inserts, answers. The reconciler launches: a request must not wait for it, and a job must survive where it fails. */
+  async create(request: CreateJob): Promise<Job> {
+    refuseWrongContainers(request);
+    const source = await this.sources.get(request);
+    const publicKey = await this.publicKeys.find(request.public_key_id);
+    if (!publicKey) throw problems.jobPublicKeyMissing(request.public_key_id);
+    const id = randomUUID();
+    const circumstances = {
+      id,
+      created: new Date(),
+      publicKey: publicKey.public_key,
+      connectionInfo: await this.addressOf(id),
+      runner: this.runner,
+    };
+    const job = this.jobs.create(planJob(request, source, circumstances, this.config.jobs));
+    await this.insert(job);
+    this.reconciler.wake();
+    return job;
+  }
+
+  private async addressOf(id: string) {
+    return this.launcher.address(id).catch((error: unknown) => {
+      throw error instanceof LaunchRefused ? problems.cannotLaunch(error.message) : error;
+    });
+  }
+
+  private async insert(job: Job): Promise<void> {
+    try {
+      await this.jobs.insert(job);
+    } catch (error) {
+      await this.launcher.remove(job.id);
+      throw error;
+    }
+  }
+
+  /** Takes what a worker or a client tells of a job. What is told of a job that has ended is refused, so that the worker stops. */
+  async update(id: string, report: ReportJob): Promise<Job> {
+    const job = await this.jobs.manager.transaction((manager) => applyReport(manager, id, report));
+    if (isTerminal(job.status)) this.reconciler.wake();
+    return job;
+  }
+
+  /** The record goes at once; what the job holds is removed until nothing is left of it. */
+  async delete(id: string): Promise<void> {
+    const { affected } = await this.jobs.update({ id, deleted: IsNull() }, { deleted: new Date() });
+    if (!affected) throw problems.noSuchRecord('job', id);
+    this.reconciler.wake();
+  }
+
+  async deleteMany(query: JobFilterQuery): Promise<void> {
+    const { statuses, jobTypes, createdBefore } = filterOf(query);
+    await this.jobs.update(
+      {
+        deleted: IsNull(),
+        ...(statuses && { status: In(statuses) }),
+        ...(jobTypes && { job_type: In(jobTypes) }),
+        ...(createdBefore && { created: LessThan(createdBefore) }),
+      },
+      { deleted: new Date() },
+    );
+    this.reconciler.wake();
+  }
+}
+
+function refuseWrongContainers({ job_type, ssh_containers }: CreateJob): void {
+  if (!ssh_containers?.length) return;
+  if (job_type === 'create') throw problems.sshContainerOnCreate();
+  if (ssh_containers.length > 1) throw problems.oneSshContainer();
+}
+
+function filterOf(query: JobFilterQuery): JobFilter {
+  try {
+    return parseJobFilter(query, new Date());
+  } catch (error) {
+    throw error instanceof BadJobFilter ? problems.badQuery(error.message) : error;
+  }
+}
+
+/** The shell as a worker found it: with its keys, and on another port where the planned one was taken. */
+function containersAfter(containers: SshContainer[] | null, { host_keys, ssh_port }: ReportJob): SshContainer[] | null {
+  if (!containers || (!host_keys && !ssh_port)) return containers;
+  return containers.map((container) => {
+    const { customer_access, 'cluster.local': cluster } = container.connection_info;
+    const moved = ssh_port && {
+      customer_access: { ...customer_access, port: ssh_port },
+      'cluster.local': { ...cluster, port: ssh_port },
+    };
+    return { ...container, ...(moved && { connection_info: moved }), ...(host_keys && { host_keys }) };
+  });
+}
+
+async function applyReport(manager: EntityManager, id: string, report: ReportJob): Promise<Job> {
+  const job = await manager.findOne(Job, { where: { id, deleted: IsNull() }, lock: { mode: 'pessimistic_write' } });
+  if (!job) throw problems.noSuchRecord('job', id);
+  const {
+    status = job.status,
+    resultant_image_id = job.resultant_image_id,
+    status_reason,
+    progress,
+    ...shell
+  } = report;
+  if (isTerminal(job.status) && status !== job.status) throw problems.jobIsOver(id, job.status);
+  if (status === 'success' && !resultant_image_id) throw problems.successNeedsImage();
+  const ends = isTerminal(status) && !isTerminal(job.status);
+  const values: Partial<Job> = {
+    status,
+    resultant_image_id,
+    ssh_containers: containersAfter(job.ssh_containers, shell),
+    ...((status !== job.status || status_reason !== undefined) && { status_reason: status_reason ?? null }),
+    ...((status !== job.status || progress !== undefined) && { progress: progress ?? null }),
+    ...(ends && { ended: new Date() }),
+  };
+  await manager.update(Job, id, values as never);
+  return Object.assign(job, values);
+}

@@ -1,0 +1,120 @@
+import { createHash, type Hash } from 'node:crypto';
+import { Transform, type TransformCallback } from 'node:stream';
+import { s3Errors } from './s3-error.js';
+import type { ChunkSigner } from './signature.js';
+
+/** Longest line between chunks: a length, a signature, or a trailer. */
+const LINE_LIMIT = 4096;
+const HEADER = /^([0-9a-fA-F]{1,8})(?:;chunk-signature=([0-9a-f]{64}))?$/;
+
+/**
+ * Decodes `aws-chunked` bodies (AWS documentation, "Signature calculations for the authorization header: transferring payload in multiple
+ * chunks"): chunks of `<length>[;chunk-signature=…]\r\n<content>\r\n`, the last of length 0, then trailers. Signatures are checked where
+ * the stream has them. Nothing is trusted before the end: readers must wait for it.
+ */
+export class ChunkedBody extends Transform {
+  /** Names in lower case; complete when the stream has ended. */
+  readonly trailers = new Map<string, string>();
+  private buffer: Buffer = Buffer.alloc(0);
+  private state: 'header' | 'content' | 'content-end' | 'trailers' = 'header';
+  private left = 0;
+  private signature: string | undefined;
+  private hash: Hash | null = null;
+  private trailerText = '';
+
+  /** @param signer null for streams without signatures */
+  constructor(private readonly signer: ChunkSigner | null) {
+    super({ highWaterMark: 1 << 20 });
+  }
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    this.buffer = this.buffer.length ? Buffer.concat([this.buffer, chunk]) : chunk;
+    try {
+      while (this.step());
+      done();
+    } catch (error) {
+      done(error as Error);
+    }
+  }
+
+  override _flush(done: TransformCallback): void {
+    try {
+      if (this.state !== 'trailers' || this.buffer.length) throw s3Errors.incompleteBody();
+      this.checkTrailer();
+      done();
+    } catch (error) {
+      done(error as Error);
+    }
+  }
+
+  /** Takes one piece off the buffer; false where it needs more bytes. */
+  private step(): boolean {
+    if (this.state === 'content') return this.takeContent();
+    const line = this.takeLine();
+    if (line === null) return false;
+    if (this.state === 'content-end') this.endChunk(line);
+    else if (this.state === 'header') this.beginChunk(line);
+    else this.addTrailer(line);
+    return true;
+  }
+
+  private takeLine(): string | null {
+    const end = this.buffer.indexOf('\r\n');
+    if (end > LINE_LIMIT || (end < 0 && this.buffer.length > LINE_LIMIT))
+      throw s3Errors.invalidRequest('A chunk has a malformed header.');
+    if (end < 0) return null;
+    const line = this.buffer.toString('latin1', 0, end);
+    this.buffer = this.buffer.subarray(end + 2);
+    return line;
+  }
+
+  private beginChunk(line: string): void {
+    const match = HEADER.exec(line);
+    if (!match) throw s3Errors.invalidRequest('A chunk has a malformed header.');
+    this.left = Number.parseInt(match[1]!, 16);
+    this.signature = match[2];
+    this.hash = this.signer && createHash('sha256');
+    if (this.left) this.state = 'content';
+    else {
+      this.checkChunk();
+      this.state = 'trailers';
+    }
+  }
+
+  private takeContent(): boolean {
+    if (!this.buffer.length) return false;
+    const content = this.buffer.subarray(0, this.left);
+    this.buffer = this.buffer.subarray(content.length);
+    this.left -= content.length;
+    this.hash?.update(content);
+    this.push(content);
+    if (!this.left) this.state = 'content-end';
+    return true;
+  }
+
+  private endChunk(line: string): void {
+    if (line) throw s3Errors.invalidRequest('A chunk is longer than its header says.');
+    this.checkChunk();
+    this.state = 'header';
+  }
+
+  private checkChunk(): void {
+    if (this.signer && this.signer.sign(this.hash!.digest('hex')) !== this.signature)
+      throw s3Errors.signatureDoesNotMatch();
+  }
+
+  private addTrailer(line: string): void {
+    if (!line) return;
+    const colon = line.indexOf(':');
+    if (colon < 1) throw s3Errors.invalidRequest('A trailer is malformed.');
+    const name = line.slice(0, colon).trim().toLowerCase();
+    this.trailers.set(name, line.slice(colon + 1).trim());
+    if (name !== 'x-amz-trailer-signature') this.trailerText += `${name}:${line.slice(colon + 1).trim()}\n`;
+  }
+
+  private checkTrailer(): void {
+    if (!this.signer || !this.trailerText) return;
+    if (this.signer.signTrailer(this.trailerText) !== this.trailers.get('x-amz-trailer-signature'))
+      throw s3Errors.signatureDoesNotMatch();
+  }
+}

@@ -21,7 +21,7 @@ export interface ByteRange {
 export interface PutArtifact {
   /** The content; a file is read from its path, in parts where it is large. */
   body: Buffer | { file: string };
-  /** User metadata. `md5sum` is added by the store. */
+  /** User metadata: names in lower case, values of printable ASCII (TypeError otherwise). `md5sum` is added by the store. */
   metadata?: Record<string, string>;
   contentType?: string;
 }
@@ -43,10 +43,11 @@ export abstract class ArtifactUpload {
   abstract copyPart(number: number, source: ArtifactLocation, range: ByteRange): Promise<void>;
   /**
    * Makes the artifact visible with this md5 (hex) as its `md5sum`. The store does not check the md5: the caller has read the content it sent.
-   * Rejects, and the upload goes on, where a part is missing.
+   * Rejects, and the upload goes on, where a part is missing: numbers go from 1 without a gap. S3 takes metadata at the beginning of an
+   * upload only, so `md5sum` follows by a copy on the store's side, a moment after the content; repeat `complete` where just that failed.
    */
   abstract complete(md5: string): Promise<StoredArtifact>;
-  /** Removes what was sent. Safe to repeat, and after `complete` without effect. */
+  /** Removes what was sent, after the parts that are on their way. Safe to repeat, and after `complete` without effect. */
   abstract abort(): Promise<void>;
 }
 
@@ -76,26 +77,36 @@ export class ArtifactStoreFailure extends Error {
 export abstract class ArtifactStore {
   /** Size, etag and metadata. */
   abstract head(location: ArtifactLocation): Promise<ArtifactInfo>;
-  /** The content, or a range of it, as a stream; the caller reads it to the end or destroys it. */
+  /**
+   * The content, or a range of it, as a stream; the caller reads it to the end or destroys it. A connection that breaks on the way
+   * fails the stream with an ArtifactStoreFailure. A range that begins behind the end of the content is refused with one, too.
+   */
   abstract read(location: ArtifactLocation, range?: ByteRange): Promise<Readable>;
   /** The content as one buffer. Rejects with ArtifactStoreFailure where it is larger than `limit` bytes. */
   abstract readSmall(location: ArtifactLocation, limit: number): Promise<Buffer>;
-  /** A url that lets its holder GET the artifact for `seconds` (at most 604,800), without other credentials. */
+  /**
+   * A url that lets its holder GET the artifact for `seconds` (at most 604,800), without other credentials. It is made without asking the
+   * store, so that it says nothing of whether the artifact is there.
+   */
   abstract presign(location: ArtifactLocation, seconds: number): Promise<string>;
-  /** Stores an artifact whole, in place of any that is there. */
+  /**
+   * Stores an artifact whole, in place of any that is there; from 8 MiB on in parts, several at a time. A file must not change
+   * meanwhile. Rejects as node:fs does where it cannot be read, and leaves nothing where it fails.
+   */
   abstract put(location: ArtifactLocation, artifact: PutArtifact): Promise<StoredArtifact>;
   /** Begins an upload in parts. */
   abstract upload(location: ArtifactLocation, metadata?: Record<string, string>): Promise<ArtifactUpload>;
   /**
-   * Moves an artifact of any size with its metadata to another place, on the store's side; the content type stays too. Safe to repeat:
-   * where the source is gone and the target is there, the move is done.
+   * Moves an artifact of any size with its metadata to another place, on the store's side, in place of any that is there; the content
+   * type stays too, and the etag wherever S3 lets it be chosen. The source goes last. Safe to repeat: where the source is gone and the
+   * target is there, the move is done. One that was killed may leave an upload at the target, which `abortUploads` removes.
    */
   abstract move(from: ArtifactLocation, to: ArtifactLocation): Promise<void>;
   /** Removes an artifact. A missing one is not an error. */
   abstract remove(location: ArtifactLocation): Promise<void>;
   /** Keys below a prefix, in byte order. */
   abstract list(bucket: string, prefix: string): AsyncIterable<{ key: string; size: number }>;
-  /** Ids of uploads that were begun below a prefix and neither completed nor aborted. */
+  /** Removes the uploads that were begun below a prefix and neither completed nor aborted, by whomever. */
   abstract abortUploads(bucket: string, prefix: string): Promise<void>;
   /** Resolves when the store answers and all buckets are there; makes a missing bucket. */
   abstract ready(buckets: string[]): Promise<void>;

@@ -12,6 +12,7 @@ import {
   type StoredArtifact,
 } from './artifact-store.js';
 import { type Content, type Digests, digestContent, openContent } from './content.js';
+import { toMetadata } from './metadata.js';
 import {
   choosePartSize,
   guessPartSize,
@@ -72,7 +73,7 @@ export class S3ArtifactStore extends ArtifactStore {
       const partSize = content.size < PART_SIZE ? PART_SIZE : choosePartSize(content.size);
       const ranges = content.size === 0 ? [{ start: 0, end: -1 }] : partRanges(content.size, partSize);
       const digests = await digestContent(content, ranges);
-      const metadata = { ...artifact.metadata, md5sum: digests.md5 };
+      const metadata = { ...toMetadata(artifact.metadata), md5sum: digests.md5 };
       const attributes = { metadata, contentType: artifact.contentType };
       const etag =
         content.size < PART_SIZE
@@ -84,8 +85,8 @@ export class S3ArtifactStore extends ArtifactStore {
     }
   }
 
-  async upload(location: ArtifactLocation, metadata: Record<string, string> = {}): Promise<ArtifactUpload> {
-    const upload = await this.requests.createUpload(location, { metadata });
+  async upload(location: ArtifactLocation, metadata?: Record<string, string>): Promise<ArtifactUpload> {
+    const upload = await this.requests.createUpload(location, { metadata: toMetadata(metadata) });
     return new S3Upload(this.requests, upload, (md5) => this.describeWith(location, md5));
   }
 

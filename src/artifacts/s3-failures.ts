@@ -31,6 +31,11 @@ const FAILURES: readonly Failure[] = [
     codes: /^NoSuchBucket$/,
     sentence: 'the artifact store has no such bucket: check S3_IMS_BUCKET and S3_BOOT_IMAGES_BUCKET',
   },
+  {
+    codes: /^(InvalidBucketName|BucketAlreadyExists)$/,
+    sentence:
+      'the artifact store refuses the name of a bucket, or another user has it: choose other names for S3_IMS_BUCKET and S3_BOOT_IMAGES_BUCKET',
+  },
   { codes: /^NoSuchUpload$/, sentence: 'the upload is over: it was completed or aborted before' },
   { codes: /^BadDigest$/, sentence: 'the content changed while it was sent to the artifact store: store it again' },
   {

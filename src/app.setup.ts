@@ -41,7 +41,8 @@ export function describeApi(app: NestFastifyApplication): OpenAPIObject {
     .addServer('..', 'This service')
     .build();
   const document = SwaggerModule.createDocument(app, options, {
-    operationIdFactory: (controller, method) => `${controller.replace('Controller', '')}_${method}`,
+    operationIdFactory: (controller, method, version) =>
+      [method, version && `v${version}`, controller.replace('Controller', '')].filter(Boolean).join('_'),
   });
   const isDocumented = (path: string) => path.startsWith('/v3/') || /^\/(healthz|version|metrics)/.test(path);
   return {

@@ -2,6 +2,9 @@ import type { LoggerService } from '@nestjs/common';
 import { type Logger as Pino, pino } from 'pino';
 import type { Config } from './config/config.js';
 
+/** Parts of Nest whose account of each start interests nobody but who debugs it. */
+const FRAMEWORK = new Set(['NestFactory', 'InstanceLoader', 'RoutesResolver', 'RouterExplorer', 'NestApplication']);
+
 /** Nest's logger on pino: one line of JSON for each fact, on standard output. */
 export class Logger implements LoggerService {
   readonly pino: Pino;
@@ -16,7 +19,7 @@ export class Logger implements LoggerService {
   }
 
   log(message: unknown, ...more: unknown[]): void {
-    this.write('info', message, more);
+    this.write(FRAMEWORK.has(String(more.at(-1))) ? 'debug' : 'info', message, more);
   }
 
   warn(message: unknown, ...more: unknown[]): void {

@@ -1,0 +1,40 @@
+import { type ConnectionInfo, JobLauncher, type Observation } from '../../src/jobs/launcher/job-launcher.js';
+import type { JobSpec } from '../../src/protocol/job-spec.js';
+
+/** A launcher that takes every job and runs none: for tests of records. Addresses are those of the original with its default settings. */
+export class IdleJobLauncher extends JobLauncher {
+  readonly launched = new Map<string, JobSpec>();
+
+  async address(jobId: string): Promise<ConnectionInfo> {
+    return {
+      customer_access: { host: `${jobId}.ims.cmn.shasta.local`, port: 22 },
+      'cluster.local': { host: `cray-ims-${jobId}-service.ims.svc.cluster.local`, port: 22 },
+    };
+  }
+
+  async launch(spec: JobSpec): Promise<void> {
+    this.launched.set(spec.job_id, spec);
+  }
+
+  async observe(jobId: string): Promise<Observation> {
+    return this.launched.has(jobId) ? { state: 'running' } : { state: 'absent' };
+  }
+
+  async release(): Promise<void> {}
+
+  async remove(jobId: string): Promise<void> {
+    this.launched.delete(jobId);
+  }
+
+  async list(): Promise<string[]> {
+    return [...this.launched.keys()];
+  }
+
+  async free(): Promise<number> {
+    return 0;
+  }
+
+  watch(): void {}
+
+  async ready(): Promise<void> {}
+}

@@ -1,0 +1,69 @@
+import { join } from 'node:path';
+import { OUTCOME_FILE, SPEC_FILE } from '../protocol/signals.js';
+
+/**
+ * Names of all that phases keep of a job. The directory is one file system, is shared by all phases of the job and by nothing else,
+ * and outlives each of them: what one phase hands to the next stands here.
+ */
+export class JobDirectory {
+  constructor(readonly path: string) {}
+
+  /** What is to be done. */
+  get spec(): string {
+    return this.at(SPEC_FILE);
+  }
+
+  /** The SquashFS image that is customized. Written by rename, so that it is whole where it is there. Never changed: it may be a link into the store. */
+  get source(): string {
+    return this.at('source.sqsh');
+  }
+
+  /** Where the source is mounted. */
+  get lower(): string {
+    return this.at('lower');
+  }
+
+  /** Holds the upper and the work directory of the overlay, so that both can be mapped in one mount. */
+  get layer(): string {
+    return this.at('layer');
+  }
+
+  /** What the user changed. */
+  get upper(): string {
+    return join(this.layer, 'upper');
+  }
+
+  /** Scratch of the overlay. */
+  get work(): string {
+    return join(this.layer, 'work');
+  }
+
+  /** The whole image root, unpacked, where it cannot be mounted. */
+  get tree(): string {
+    return this.at('tree');
+  }
+
+  /** Where the overlay is mounted. */
+  get merged(): string {
+    return this.at('merged');
+  }
+
+  /** Root of the environment that the user lands in. */
+  get box(): string {
+    return this.at('box');
+  }
+
+  /** How the shell ended. */
+  get outcome(): string {
+    return this.at(OUTCOME_FILE);
+  }
+
+  /** The new image, while it is packed. */
+  get image(): string {
+    return this.at('new.sqsh');
+  }
+
+  private at(name: string): string {
+    return join(this.path, name);
+  }
+}

@@ -1,0 +1,25 @@
+import type { ArtifactStore } from '../../artifacts/artifact-store.js';
+import type { JobSpec } from '../../protocol/job-spec.js';
+import type { Commands } from '../commands.js';
+import type { ImsClient } from '../ims-client.js';
+import type { JobDirectory } from '../job-directory.js';
+import type { Log } from '../log.js';
+
+/** All that a phase works with. */
+export interface PhaseContext {
+  job: JobSpec;
+  directory: JobDirectory;
+  commands: Commands;
+  ims: ImsClient;
+  store: ArtifactStore;
+  log: Log;
+}
+
+/**
+ * A step of a job that runs as a process of its own: a container of a pod, or a child of the server on one machine. Phases know of each
+ * other only what they find in the job directory.
+ *
+ * Rejects with JobFailure where the user can change what went wrong, with JobIsOver where the job ended meanwhile, with anything else
+ * where we are at fault. It reports progress itself, but never its own failure: that is done in one place for all phases.
+ */
+export type Phase = (context: PhaseContext) => Promise<void>;

@@ -51,6 +51,9 @@ export abstract class ArtifactUpload {
   abstract abort(): Promise<void>;
 }
 
+/** Longest validity of a presigned url, in seconds: what signatures of version 4 allow. */
+export const MAX_PRESIGN_SECONDS = 604_800;
+
 /** The artifact is not there, or its bucket is not. */
 export class NoSuchArtifact extends Error {
   constructor(readonly location: ArtifactLocation) {
@@ -85,8 +88,8 @@ export abstract class ArtifactStore {
   /** The content as one buffer. Rejects with ArtifactStoreFailure where it is larger than `limit` bytes. */
   abstract readSmall(location: ArtifactLocation, limit: number): Promise<Buffer>;
   /**
-   * A url that lets its holder GET the artifact for `seconds` (at most 604,800), without other credentials. It is made without asking the
-   * store, so that it says nothing of whether the artifact is there.
+   * A url that lets its holder GET the artifact for `seconds` (RangeError above MAX_PRESIGN_SECONDS), without other credentials. It is
+   * made without asking the store, so that it says nothing of whether the artifact is there.
    */
   abstract presign(location: ArtifactLocation, seconds: number): Promise<string>;
   /**

@@ -25,7 +25,13 @@ import {
 } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import type { ArtifactLocation } from '../protocol/artifact-link.js';
-import { type ArtifactInfo, ArtifactStoreFailure, type ByteRange, NoSuchArtifact } from './artifact-store.js';
+import {
+  type ArtifactInfo,
+  ArtifactStoreFailure,
+  type ByteRange,
+  MAX_PRESIGN_SECONDS,
+  NoSuchArtifact,
+} from './artifact-store.js';
 import { contentMd5 } from './content.js';
 import { describeFailure, isMissing, isNoSuchUpload, isTransient } from './s3-failures.js';
 
@@ -140,7 +146,8 @@ export class S3Requests {
       followRegionRedirects: false,
       requestChecksumCalculation: 'WHEN_REQUIRED',
       responseChecksumValidation: 'WHEN_REQUIRED',
-      maxAttempts: 1,
+      // We try again ourselves, and want the error of the network as it is: the SDK's strategies wrap those of another realm (jest).
+      retryStrategy: { mode: 'once', retry: (next, args) => next(args) },
       requestHandler: {
         connectionTimeout: CONNECT_TIMEOUT,
         socketTimeout: SILENCE_TIMEOUT,
@@ -161,7 +168,8 @@ export class S3Requests {
     return { body: withOurErrors(output.Body as Readable), size: output.ContentLength ?? 0 };
   }
 
-  presign(location: ArtifactLocation, seconds: number): Promise<string> {
+  async presign(location: ArtifactLocation, seconds: number): Promise<string> {
+    if (seconds > MAX_PRESIGN_SECONDS) throw new RangeError(`urls are valid for ${MAX_PRESIGN_SECONDS} s at most`);
     return getSignedUrl(this.client, new GetObjectCommand(target(location)), { expiresIn: seconds });
   }
 

@@ -218,6 +218,8 @@ export function describeArtifactStore(name: string, makeSubject: () => Promise<S
         await put(location, 'presigned');
         const answer = await fetch(await store.presign(location, 60));
         expect(await answer.text()).toBe('presigned');
+        await expect(store.presign(location, 604_800)).resolves.toMatch(/:/);
+        await expect(store.presign(location, 604_801)).rejects.toThrow(RangeError);
         await store.remove(location);
       });
     });

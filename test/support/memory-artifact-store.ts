@@ -7,6 +7,7 @@ import {
   ArtifactStoreFailure,
   ArtifactUpload,
   type ByteRange,
+  MAX_PRESIGN_SECONDS,
   NoSuchArtifact,
   type PutArtifact,
   type StoredArtifact,
@@ -53,7 +54,8 @@ export class MemoryArtifactStore extends ArtifactStore {
   }
 
   /** A url that carries the content itself; of a missing artifact one that cannot be fetched. */
-  async presign(location: ArtifactLocation, _seconds: number): Promise<string> {
+  async presign(location: ArtifactLocation, seconds: number): Promise<string> {
+    if (seconds > MAX_PRESIGN_SECONDS) throw new RangeError(`urls are valid for ${MAX_PRESIGN_SECONDS} s at most`);
     const object = this.find(location);
     return object ? `data:${object.contentType};base64,${object.content.toString('base64')}` : 'about:blank';
   }

@@ -74,9 +74,6 @@ const FALSE = new Set(['false', 'no', 'off', '0', 'f', 'n']);
 /** The value of one variable, or a sentence that says what is wrong with its text. */
 function parse(type: EnvKind, value: string): { value: unknown } | { mistake: string } {
   switch (type.kind) {
-    case 'text':
-    case 'secret':
-      return value.includes('\0') ? { mistake: 'must not contain a NUL character' } : { value };
     case 'boolean':
       return parseBoolean(value) ?? { mistake: 'must be true or false' };
     case 'boolean-or-path':
@@ -99,6 +96,8 @@ function parse(type: EnvKind, value: string): { value: unknown } | { mistake: st
       return parseUrl(value, type.protocols);
     case 'ports':
       return parsePorts(value);
+    default:
+      return value.includes('\0') ? { mistake: 'must not contain a NUL character' } : { value };
   }
 }
 

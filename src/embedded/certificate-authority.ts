@@ -16,13 +16,25 @@ export async function provideCertificateAuthority(directory: string): Promise<st
   const certificate = path.join(directory, 'certificate_authority.crt');
   if (await exists(certificate)) return certificate;
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const key = path.join(directory, 'certificate_authority.key');
   const temporary = path.join(directory, randomUUID());
   try {
+    const subject = [
+      '-subj',
+      '/CN=Image Management Service, embedded CA',
+      '-addext',
+      'basicConstraints=critical,CA:TRUE',
+    ];
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', `${temporary}.key`];
     await run('openssl', [
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-sha256'],
-      ...['-days', String(YEARS * 365), '-subj', '/CN=Image Management Service, embedded CA'],
-      ...['-addext', 'basicConstraints=critical,CA:TRUE', '-keyout', `${temporary}.key`, '-out', temporary],
+      'req',
+      '-x509',
+      '-sha256',
+      '-days',
+      String(YEARS * 365),
+      ...subject,
+      ...key,
+      '-out',
+      temporary,
     ]);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
@@ -32,7 +44,7 @@ export async function provideCertificateAuthority(directory: string): Promise<st
   }
   await chmod(`${temporary}.key`, 0o600);
   // The certificate comes last: where it is, its key is.
-  await rename(`${temporary}.key`, key);
+  await rename(`${temporary}.key`, path.join(directory, 'certificate_authority.key'));
   await rename(temporary, certificate);
   return certificate;
 }

@@ -30,7 +30,7 @@ export class KnownRoutes {
   allowed(url: string): string[] {
     const path = url.split('?')[0]!;
     const routes = [...this.methods.values()].filter(({ pattern }) => pattern.test(path));
-    const methods = new Set(routes.flatMap(({ methods }) => [...methods]));
-    return methods.size ? [...methods.add('OPTIONS')].sort() : [];
+    const methods = new Set(routes.flatMap((route) => [...route.methods]));
+    return methods.size ? [...methods.add('OPTIONS')].toSorted() : [];
   }
 }

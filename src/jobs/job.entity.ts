@@ -31,7 +31,7 @@ const SSH_CONTAINER_EXAMPLE = {
 };
 
 function withoutHostKeys(containers: SshContainer[] | null): SshContainer[] | null {
-  return containers && containers.map(({ host_keys: _, ...container }) => container);
+  return containers && containers.map((container) => ({ ...container, host_keys: undefined }));
 }
 
 /** A job: changes an image, or builds one from a recipe. Its own copies of key and source outlive their records. */

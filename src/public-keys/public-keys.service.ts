@@ -25,7 +25,13 @@ export class PublicKeysService {
   }
 
   async create(body: CreatePublicKey): Promise<PublicKey> {
-    const key = this.keys.create({ ...body, id: randomUUID(), created: new Date(), deleted: null });
+    const key = this.keys.create({
+      id: randomUUID(),
+      created: new Date(),
+      name: body.name,
+      public_key: body.public_key,
+      deleted: null,
+    });
     await this.keys.insert(key);
     return key;
   }

@@ -1,15 +1,22 @@
 import { type CallHandler, type ExecutionContext, Injectable, type NestInterceptor } from '@nestjs/common';
 import { instanceToPlain } from 'class-transformer';
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { map, type Observable } from 'rxjs';
+import { Json } from './json.js';
 import { V3_ONLY } from './wire.js';
 
-/** Turns entities into what the asked version tells of them. */
+/** Sends JSON of the database as it is, and turns entities into what the asked version tells of them. */
 @Injectable()
 export class Serializer implements NestInterceptor {
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    const { url } = context.switchToHttp().getRequest<FastifyRequest>();
-    const groups = url.startsWith('/v3/') ? [V3_ONLY] : [];
-    return next.handle().pipe(map((answer: object | undefined) => answer && instanceToPlain(answer, { groups })));
+    const http = context.switchToHttp();
+    const groups = http.getRequest<FastifyRequest>().url.startsWith('/v3/') ? [V3_ONLY] : [];
+    return next.handle().pipe(
+      map((answer: object | undefined) => {
+        if (!(answer instanceof Json)) return answer && instanceToPlain(answer, { groups });
+        http.getResponse<FastifyReply>().header('content-type', 'application/json; charset=utf-8');
+        return answer.text;
+      }),
+    );
   }
 }

@@ -5,14 +5,33 @@ import { Exclude, Expose, Transform } from 'class-transformer';
 /** Group of the members that only v3 answers have. */
 export const V3_ONLY = 'v3';
 
+/** Which answers tell of a member: all, those of version 3, those about deleted records, or none. */
+export type Told = 'always' | 'v3' | 'deleted' | 'never';
+
+const TOLD = Symbol('told');
+
+function told(when: Told): PropertyDecorator {
+  return (prototype, property) => Reflect.defineMetadata(TOLD, when, prototype, property);
+}
+
+/** Which answers tell of a member of an entity. */
+export function toldOf(entity: { prototype: object }, property: string): Told {
+  return (Reflect.getMetadata(TOLD, entity.prototype, property) as Told | undefined) ?? 'always';
+}
+
 /** A member of which only version 3 tells. */
 export function OnlyInV3(): PropertyDecorator {
-  return Expose({ groups: [V3_ONLY], toPlainOnly: true });
+  return applyDecorators(Expose({ groups: [V3_ONLY], toPlainOnly: true }), told('v3')) as PropertyDecorator;
 }
 
 /** A column that is ours: no answer tells of it. */
 export function Hidden(): PropertyDecorator {
-  return Exclude({ toPlainOnly: true });
+  return applyDecorators(Exclude({ toPlainOnly: true }), told('never')) as PropertyDecorator;
+}
+
+/** A column of which only answers about deleted records tell. */
+export function OnlyWhenDeleted(): PropertyDecorator {
+  return applyDecorators(Exclude({ toPlainOnly: true }), told('deleted')) as PropertyDecorator;
 }
 
 /** UTC with microseconds and offset, as the original writes times: `2018-11-21T17:19:07.830000+00:00`. */

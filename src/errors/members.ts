@@ -195,6 +195,7 @@ class NoObject {
   readonly _schema: unknown;
 
   constructor(value: unknown) {
+    // oxlint-disable-next-line no-underscore-dangle -- the name that the original gives to what is wrong with a whole object
     this._schema = value;
   }
 }

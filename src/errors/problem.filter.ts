@@ -27,12 +27,11 @@ export function problemOf(
 ): Problem | null {
   if (error instanceof Problem) return error;
   if (error instanceof ArtifactStoreFailure) return problems.storeUnavailable(error.message);
-  const { code, statusCode } = error as { code?: string; statusCode?: number };
-  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') return problems.unsupportedMediaType();
-  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return problems.bodyTooLarge(maxBodyBytes);
+  const { statusCode } = error as { statusCode?: number };
   if (error instanceof HttpException && error.getStatus() === 404)
     return problems.noSuchRoute(request.url.split('?')[0]!);
   const status = error instanceof HttpException ? error.getStatus() : statusCode;
+  if (status === 413) return problems.bodyTooLarge(maxBodyBytes);
   if (status && status >= 400 && status < 500) return problems.malformedRequest((error as Error).message);
   return isDatabaseAway(error as never) ? problems.databaseUnavailable() : null;
 }

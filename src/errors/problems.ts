@@ -41,11 +41,12 @@ function inOneLine(errors: MemberErrors, prefix = ''): string {
     .join(' ');
 }
 
-type Kind = 'public key' | 'recipe' | 'image' | 'job' | 'record';
+/** What records are called in sentences. */
+export type RecordKind = 'public key' | 'recipe' | 'image' | 'job' | 'remote build node' | 'record';
 
 /** Every problem that the service answers with. Throw from here: a status belongs to the problem, never to a place that throws it. */
 export const problems = {
-  noSuchRecord: (kind: Kind, id: string) =>
+  noSuchRecord: (kind: RecordKind, id: string) =>
     new Problem(
       404,
       'no-such-record',

@@ -1,6 +1,7 @@
 import { type ArgumentMetadata, Injectable, type PipeTransform } from '@nestjs/common';
 import { plainToInstance } from 'class-transformer';
 import { validate, type ValidationError } from 'class-validator';
+import { JsonBody } from './json-body.js';
 import { type MemberErrors, problems } from './problems.js';
 
 /** What validators say of an object, by member. */
@@ -28,7 +29,8 @@ function isEmpty(value: unknown): boolean {
  */
 @Injectable()
 export class ValidationPipe implements PipeTransform {
-  async transform(value: unknown, { type, metatype }: ArgumentMetadata): Promise<unknown> {
+  async transform(given: unknown, { type, metatype }: ArgumentMetadata): Promise<unknown> {
+    const value = given instanceof JsonBody ? given.read() : given;
     if ((type !== 'body' && type !== 'query') || !metatype || metatype === Object || metatype === String) return value;
     if (type === 'body') refuseNonObjects(value);
     const object = plainToInstance(metatype as new () => object, value);

@@ -1,38 +1,63 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded/postgres.js';
 
-/** A PostgreSQL for the tests of one file, with as many databases as they want. Nothing of it outlives a crash of the machine. */
-export class TestDatabases {
-  private made = 0;
+/** A database of one test file. */
+export interface TestDatabase {
+  url: string;
+  /** Removes it, whoever is connected. */
+  drop(): Promise<void>;
+}
 
-  private constructor(
-    private readonly directory: string,
-    private readonly postgres: EmbeddedPostgres,
-  ) {}
-
-  static async start(): Promise<TestDatabases> {
-    const directory = await mkdtemp(path.join(tmpdir(), 'ims-test-postgres-'));
-    return new TestDatabases(directory, await startEmbeddedPostgres({ directory, durable: false }));
-  }
-
-  /** The url of a new database without a schema. */
-  async create(): Promise<string> {
-    const name = `test_${++this.made}`;
-    const client = new pg.Client(this.postgres.url);
-    await client.connect();
-    await client.query(`CREATE DATABASE ${name}`);
+/** Runs a statement on the server that `test/global-setup.mjs` started. */
+async function administer(statement: string): Promise<void> {
+  const client = new pg.Client(urlOf('postgres'));
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
     await client.end();
-    const url = new URL(this.postgres.url);
-    url.pathname = `/${name}`;
-    return url.href;
+  }
+}
+
+function urlOf(database: string): string {
+  const url = new URL(process.env['IMS_TEST_POSTGRES_URL']!);
+  url.pathname = `/${database}`;
+  return url.href;
+}
+
+async function create(template: 'ims' | 'template0'): Promise<TestDatabase> {
+  const name = `test_${randomUUID().replaceAll('-', '')}`;
+  await administer(`CREATE DATABASE ${name} TEMPLATE ${template}`);
+  return { url: urlOf(name), drop: () => administer(`DROP DATABASE ${name} WITH (FORCE)`) };
+}
+
+/** A new database with the schema and without records. */
+export function createTestDatabase(): Promise<TestDatabase> {
+  return create('ims');
+}
+
+/** A new database without a schema. */
+export function createEmptyTestDatabase(): Promise<TestDatabase> {
+  return create('template0');
+}
+
+/** As many databases as the tests of one file want. */
+export class TestDatabases {
+  private readonly databases: TestDatabase[] = [];
+
+  static start(): Promise<TestDatabases> {
+    return Promise.resolve(new TestDatabases());
   }
 
-  /** Ends the server and removes all databases. */
+  /** The url of a new database with the schema and without records. */
+  async create(): Promise<string> {
+    const database = await createTestDatabase();
+    this.databases.push(database);
+    return database.url;
+  }
+
+  /** Removes all databases. */
   async stop(): Promise<void> {
-    await this.postgres.stop();
-    await rm(this.directory, { recursive: true, force: true });
+    for (const database of this.databases.splice(0)) await database.drop();
   }
 }

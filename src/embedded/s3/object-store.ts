@@ -234,7 +234,7 @@ export class ObjectStore {
   // Buckets
 
   bucketNames(): string[] {
-    return [...this.buckets.keys()].sort(compareBytes);
+    return [...this.buckets.keys()].toSorted(compareBytes);
   }
 
   objectsOf(bucket: string): ReadonlyMap<string, StoredObject> {
@@ -265,7 +265,7 @@ export class ObjectStore {
   keysOf(bucket: string): readonly string[] {
     const known = this.sortedKeys.get(bucket);
     if (known) return known;
-    const keys = [...this.objectsOf(bucket).keys()].sort(compareBytes);
+    const keys = [...this.objectsOf(bucket).keys()].toSorted(compareBytes);
     this.sortedKeys.set(bucket, keys);
     return keys;
   }
@@ -476,7 +476,7 @@ export class ObjectStore {
   uploadsOf(bucket: string): Upload[] {
     this.objectsOf(bucket);
     const uploads = [...this.uploads.values()].filter((upload) => upload.bucket === bucket);
-    return uploads.sort((left, right) => compareBytes(left.key, right.key) || compareBytes(left.id, right.id));
+    return uploads.toSorted((left, right) => compareBytes(left.key, right.key) || compareBytes(left.id, right.id));
   }
 
   /** All uploads that were begun before a moment. */

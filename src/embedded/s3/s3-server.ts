@@ -558,7 +558,7 @@ class S3Routes {
     const after = Number(query.get('part-number-marker') ?? 0);
     const parts = [...upload.parts.values()]
       .filter(({ number }) => number > after)
-      .sort((left, right) => left.number - right.number);
+      .toSorted((left, right) => left.number - right.number);
     const page = parts.slice(0, limit);
     const isTruncated = parts.length > page.length;
     this.sendXml(response, 'ListPartsResult', {

@@ -109,7 +109,7 @@ function canonicalRequest(
         .trim()
         .replace(/ +/g, ' ')}`,
   );
-  return [method, rawPath, pairs.sort().join('&'), ...lines, '', signedHeaders.join(';'), payload].join('\n');
+  return [method, rawPath, pairs.toSorted().join('&'), ...lines, '', signedHeaders.join(';'), payload].join('\n');
 }
 
 function isEqual(left: string, right: string): boolean {

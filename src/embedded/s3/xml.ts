@@ -9,7 +9,7 @@ export type XmlContent = string | number | boolean | null | undefined | XmlConte
 /** Text as it stands in XML. Characters that XML cannot hold at all become U+FFFD, as parsers would refuse the whole list else. */
 export function escapeXml(text: string): string {
   return text
-    .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '\ufffd')
+    .replace(/[^\t\n\r\u0020-\ufffd]/g, '\ufffd')
     .replace(/[<>&"'\r\n\t]/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 

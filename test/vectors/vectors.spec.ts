@@ -1,0 +1,36 @@
+import { startTestApp } from '../support/app.js';
+import { TestDatabases } from '../support/database.js';
+import { Replay, type Tally } from './replay.js';
+import { readScenario } from './scenario.js';
+
+const SCENARIOS = ['public-keys-v3', 'public-keys-root', 'images-v3', 'images-root', 'methods', 'misc'];
+
+describe('recordings of the original', () => {
+  let databases: TestDatabases;
+  const tallies: Tally[] = [];
+  beforeAll(async () => {
+    databases = await TestDatabases.start();
+  });
+  afterAll(async () => {
+    await databases.stop();
+    process.stdout.write(tallies.map(lineOf).join(''));
+  });
+
+  it.each(SCENARIOS)(
+    '%s',
+    async (name) => {
+      const databaseUrl = await databases.create();
+      const replay = new Replay(readScenario(name), (environment) => startTestApp({ databaseUrl, environment }));
+      const tally = await replay.run();
+      tallies.push(tally);
+      expect(tally.faults.join('\n')).toBe('');
+    },
+    120_000,
+  );
+});
+
+function lineOf({ scenario, matched, byDesign, defectsAnswered, faults }: Tally): string {
+  const differed = [...byDesign.values()].reduce((sum, count) => sum + count, 0);
+  const why = [...byDesign].map(([id, count]) => `${id} ${count}`).join(', ');
+  return `${scenario}: ${matched} matched, ${differed} differed by design${why && ` (${why})`}, ${defectsAnswered} defects answered, ${faults.length} faults\n`;
+}

@@ -33,7 +33,6 @@ export interface Config {
     readonly region: string;
     readonly imsBucket: string;
     readonly bootImagesBucket: string;
-    readonly urlSeconds: number;
     readonly embeddedPort: number;
   };
   readonly jobs: {
@@ -181,7 +180,6 @@ function nest(values: EnvValues): Config {
       region: values.S3_REGION,
       imsBucket: values.S3_IMS_BUCKET,
       bootImagesBucket: values.S3_BOOT_IMAGES_BUCKET,
-      urlSeconds: values.S3_URL_EXPIRATION,
       embeddedPort: values.EMBEDDED_S3_PORT,
     },
     jobs: nestJobs(values),

@@ -66,7 +66,6 @@ const variables = {
   S3_REGION: text('Region name in signatures.', 'us-east-1'),
   S3_IMS_BUCKET: text('Bucket of recipes.', 'ims'),
   S3_BOOT_IMAGES_BUCKET: text('Bucket of images.', 'boot-images'),
-  S3_URL_EXPIRATION: integer('Seconds that a presigned url for a job stays valid.', WEEK, 60, WEEK),
   EMBEDDED_S3_PORT: integer('TCP port of the embedded S3 store, on 127.0.0.1; 0 takes a free one.', 9000, 0, 65_535),
 
   JOB_LAUNCHER: choice('What runs jobs: sandboxes on this machine, or Kubernetes.', ['local', 'kubernetes'], 'local'),

@@ -27,7 +27,7 @@ export interface JobSource {
   arch: Arch;
   /** What the recipe asks for; null for images, which do not say. */
   requireDkms: boolean | null;
-  artifact: Omit<SourceSpec, 'url' | 'file'>;
+  artifact: Omit<SourceSpec, 'file'>;
 }
 
 /** The decisions that are made outside of the plan. */

@@ -2,7 +2,6 @@ import { readFile } from 'node:fs/promises';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { IsNull, Not, Repository } from 'typeorm';
-import { ArtifactStore } from '../artifacts/artifact-store.js';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { HalfMadeImages } from './half-made-images.js';
@@ -38,7 +37,6 @@ export class JobReconciler implements OnApplicationShutdown {
     @InjectRepository(Job) private readonly jobs: Repository<Job>,
     private readonly launcher: JobLauncher,
     private readonly halfMadeImages: HalfMadeImages,
-    private readonly store: ArtifactStore,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(RUNNER) private readonly runner: string,
   ) {}
@@ -178,7 +176,6 @@ export class JobReconciler implements OnApplicationShutdown {
     return launchSpec(
       job,
       {
-        sourceUrl: await this.store.presign(job.source.artifact, this.config.s3.urlSeconds),
         caCertificate: await this.readCaCertificate(),
         serverUrl: this.serverUrl!,
       },

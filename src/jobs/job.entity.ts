@@ -203,7 +203,7 @@ export class Job {
   /** What the job starts from, as it was when the job was made. */
   @Column('jsonb')
   @Hidden()
-  source: Omit<SourceSpec, 'url' | 'file'>;
+  source: Omit<SourceSpec, 'file'>;
 
   /** The launcher that the job belongs to: one for each state directory of local servers. */
   @Column('text')

@@ -5,8 +5,6 @@ import type { Job } from './job.entity.js';
 
 /** What is decided only when a job is launched. */
 export interface LaunchCircumstances {
-  /** Presigned url of the source. */
-  sourceUrl: string;
   /** PEM, or null where the site has no CA. */
   caCertificate: string | null;
   /** Base url under which the worker reaches the server. */
@@ -33,7 +31,7 @@ export function launchSpec(job: Job, circumstances: LaunchCircumstances, config:
     build_env_size: job.build_env_size,
     job_mem_size: job.job_mem_size,
     public_key: job.public_key,
-    source: { ...job.source, url: circumstances.sourceUrl, file: null },
+    source: { ...job.source, file: null },
     shell: {
       name: container.name ?? 'customize',
       jail: container.jail,

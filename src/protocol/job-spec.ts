@@ -39,8 +39,6 @@ export interface SourceSpec {
   etag: string;
   /** Bytes. */
   size: number;
-  /** Presigned; valid as long as the job may run. */
-  url: string;
   /** md5 of the content in hex, where the manifest or the artifact gives one. */
   md5: string | null;
   /** A file on this machine that holds the artifact and never changes, where the store is embedded: used in place of a download. */

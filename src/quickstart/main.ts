@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -84,6 +84,13 @@ async function setStage(environment: Record<string, string>, config: Config): Pr
   }
 }
 
+/** Prints what the phases of all jobs said. */
+async function printLogs(jobs: string): Promise<void> {
+  const names = await readdir(jobs, { recursive: true }).catch(() => []);
+  for (const name of names.filter((file) => file.endsWith('.log')))
+    process.stderr.write(`--- ${name}\n${await readFile(path.join(jobs, name), 'utf8')}`);
+}
+
 /** Walks the whole procedure, not jailed and jailed, on a state directory that goes afterwards. */
 async function walkOnce(): Promise<void> {
   const stateDir = await mkdtemp(path.join(tmpdir(), 'ims-quickstart-'));
@@ -93,6 +100,9 @@ async function walkOnce(): Promise<void> {
     try {
       for (const jail of [false, true])
         await customizeOnce({ ...stage, jobsDirectory: path.join(stateDir, 'jobs'), step: say }, jail);
+    } catch (error) {
+      await printLogs(path.join(stateDir, 'jobs'));
+      throw error;
     } finally {
       await stage.server.stop();
     }

@@ -70,7 +70,7 @@ async function checkImage({ api, store, directory, step }: StoryContext, imageId
   const pieces = await (await store.read(findLocation(rootfs.link.path)!)).toArray();
   await writeFile(file, Buffer.concat(pieces as Buffer[]));
   const cat = async (name: string) => (await run('unsquashfs', ['-cat', file, name])).stdout;
-  const listing = (await run('unsquashfs', ['-lls', '-no-progress', file])).stdout;
+  const listing = (await run('unsquashfs', ['-lln', '-no-progress', file])).stdout;
   const checks: [string, boolean][] = [
     ['etc/motd was written', (await cat('etc/motd')).trim() === MESSAGE],
     ['etc/hostname was deleted', !/squashfs-root\/etc\/hostname$/m.test(listing)],

@@ -110,7 +110,7 @@ class Tail {
 function splitLines(stream: Readable, onLine: (line: string) => void): void {
   let rest = '';
   stream.on('data', (chunk: string) => {
-    const lines = (rest + chunk).split('\n');
+    const lines = (rest + chunk).split(/\r?\n/);
     rest = lines.pop()!;
     for (const line of lines) onLine(line);
     for (; rest.length > LINE_LIMIT; rest = rest.slice(LINE_LIMIT)) onLine(rest.slice(0, LINE_LIMIT));

@@ -38,12 +38,27 @@ export class JobDirectory {
     return join(this.layer, 'work');
   }
 
+  /** The source with its owners mapped to those of the shell. */
+  get mappedLower(): string {
+    return this.at('lower.mapped');
+  }
+
+  /** The layer with its owners mapped to those of the shell. */
+  get mappedLayer(): string {
+    return this.at('layer.mapped');
+  }
+
   /** The whole image root, unpacked, where it cannot be mounted. */
   get tree(): string {
     return this.at('tree');
   }
 
-  /** Where the overlay is mounted. */
+  /** Holds what the image had before the shell, where no source is mounted to take it from. */
+  get pristine(): string {
+    return this.at('pristine');
+  }
+
+  /** Where the image root is mounted. */
   get merged(): string {
     return this.at('merged');
   }
@@ -51,6 +66,16 @@ export class JobDirectory {
   /** Root of the environment that the user lands in. */
   get box(): string {
     return this.at('box');
+  }
+
+  /** Where the environment is mounted before it becomes the root. */
+  get boxMount(): string {
+    return this.at('box.mount');
+  }
+
+  /** Socket through which the network of the shell is told what to forward. */
+  get networkSocket(): string {
+    return this.at('network.sock');
   }
 
   /** How the shell ended. */

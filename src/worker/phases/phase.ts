@@ -1,6 +1,7 @@
 import type { ArtifactStore } from '../../artifacts/artifact-store.js';
 import type { JobSpec } from '../../protocol/job-spec.js';
 import type { Commands } from '../commands.js';
+import type { Disk } from '../disk.js';
 import type { ImsClient } from '../ims-client.js';
 import type { JobDirectory } from '../job-directory.js';
 import type { Log } from '../log.js';
@@ -12,6 +13,7 @@ export interface PhaseContext {
   commands: Commands;
   ims: ImsClient;
   store: ArtifactStore;
+  disk: Disk;
   log: Log;
 }
 

@@ -27,7 +27,7 @@ describe('sshdConfig', () => {
   it('tells the environment in one directive, since sshd ignores a second one', () => {
     const set = (settings: Partial<SshdSettings>) => lines(settings).filter((line) => line.startsWith('SetEnv'));
     expect(set({})).toEqual([
-      'SetEnv IMS_JOB_ID=5d3fd3c4-9f43-4b2e-8a34-9d0c39c2b4f1 IMS_ARCH=x86_64 IMS_DKMS_ENABLED=False REMOTE_BUILD_NODE=',
+      'SetEnv IMS_JOB_ID=5d3fd3c4-9f43-4b2e-8a34-9d0c39c2b4f1 IMS_ARCH=x86_64 IMS_DKMS_ENABLED=False REMOTE_BUILD_NODE= HISTFILE=/dev/null',
     ]);
     expect(set({ dkms: true, arch: 'aarch64' })[0]).toMatch(/IMS_ARCH=aarch64 IMS_DKMS_ENABLED=True/);
   });

@@ -28,7 +28,7 @@ export const SSHD_PORT = 22;
 function environment({ jobId, arch, dkms }: SshdSettings): string {
   if (!/^[0-9a-f-]+$/.test(jobId)) throw new Error('the id of a job is a UUID');
   // One directive for all: sshd takes the first SetEnv and ignores the others.
-  return `SetEnv IMS_JOB_ID=${jobId} IMS_ARCH=${arch} IMS_DKMS_ENABLED=${dkms ? 'True' : 'False'} REMOTE_BUILD_NODE=`;
+  return `SetEnv IMS_JOB_ID=${jobId} IMS_ARCH=${arch} IMS_DKMS_ENABLED=${dkms ? 'True' : 'False'} REMOTE_BUILD_NODE= HISTFILE=/dev/null`;
 }
 
 /** The sshd_config of a shell (sshd_config(5)): the key of the job opens it as root, and nothing else does. */

@@ -16,6 +16,9 @@ const run = promisify(execFile);
 /** The phases of a customize job: those of a row run side by side, the rows one after the other. */
 const PLAN: readonly (readonly PhaseName[])[] = [['fetch-image'], ['shell', 'finish']];
 
+/** The AWS SDK says at every start that it will drop this version of Node one day; a job's log is no place for that. */
+const SDK_ENVIRONMENT = { AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true' };
+
 /** Directory of a job's logs, below the job directory: it outlives the rest. */
 const LOGS = 'logs';
 
@@ -165,7 +168,7 @@ export class LocalJobLauncher extends JobLauncher {
       main: this.options.workerMain,
       phase,
       spec: path.join(directory, SPEC_FILE),
-      environment: { PATH: COMMAND_PATH, ...this.options.workerEnvironment },
+      environment: { PATH: COMMAND_PATH, ...SDK_ENVIRONMENT, ...this.options.workerEnvironment },
       log: path.join(directory, LOGS, `${phase}.log`),
     });
   }

@@ -1,0 +1,27 @@
+import { ArtifactStoreFailure, NoSuchArtifact } from '../artifacts/artifact-store.js';
+import { CommandFailed, CommandMissing } from './commands.js';
+import { ImsRefused } from './ims-client.js';
+import { JobFailure } from './job-failure.js';
+
+const DISK_FULL =
+  'the disk on which the job works is full: free some space (old jobs, other files), or give the server a larger STATE_DIR, and start the job again';
+
+/** Whether an error, or one that caused it, says that the disk is full. */
+function isDiskFull(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const isFull = ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
+  const saysSo = error instanceof CommandFailed && /No space left|Disk quota exceeded/i.test(error.stderr);
+  return isFull || saysSo || isDiskFull(error.cause);
+}
+
+/** What the job record says of an error that ended a phase: a sentence for users, without urls, keys or paths of the machine. */
+export function failureReason(error: unknown, phase: string): string {
+  if (error instanceof JobFailure) return error.message;
+  if (isDiskFull(error)) return DISK_FULL;
+  if (error instanceof ArtifactStoreFailure || error instanceof NoSuchArtifact || error instanceof CommandMissing)
+    return error.message;
+  if (error instanceof ImsRefused) return `the server refused what the job asked for: ${error.message}`;
+  if (error instanceof CommandFailed)
+    return `the phase ${phase} failed, since ${error.command} did; the log of the job says why`;
+  return `the phase ${phase} failed unexpectedly; the log of the job says why`;
+}

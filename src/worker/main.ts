@@ -1,0 +1,60 @@
+import { dirname } from 'node:path';
+import { S3ArtifactStore } from '../artifacts/s3-artifact-store.js';
+import type { PhaseName } from '../protocol/job-spec.js';
+import { SystemCommands } from './commands.js';
+import { readWorkerConfig, type WorkerConfig } from './config.js';
+import { Disk } from './disk.js';
+import { failureReason } from './failure-reason.js';
+import { HttpImsClient, type ImsClient, ImsUnreachable, JobIsOver } from './ims-client.js';
+import { JobDirectory } from './job-directory.js';
+import { JobFailure } from './job-failure.js';
+import { lineLog } from './log.js';
+import { fetchImage } from './phases/fetch-image.js';
+import { finish } from './phases/finish.js';
+import type { Phase } from './phases/phase.js';
+import { shell } from './phases/shell.js';
+
+const PHASE: Record<PhaseName, Phase> = { 'fetch-image': fetchImage, shell, finish };
+
+const log = lineLog((line) => process.stdout.write(line));
+
+/** Runs a phase; whatever ends it is said to the server. Returns the exit code. */
+async function run({ phase, job, specFile, store, diskReserve }: WorkerConfig): Promise<number> {
+  const ims = new HttpImsClient({ serverUrl: job.server_url, jobId: job.job_id });
+  const directory = new JobDirectory(dirname(specFile));
+  // Paths in mount options are relative to this one: there is no way to write every path into them.
+  process.chdir(directory.path);
+  log('begins', { phase, job_id: job.job_id });
+  try {
+    await PHASE[phase]({
+      job,
+      directory,
+      commands: new SystemCommands(),
+      ims,
+      store: new S3ArtifactStore(store),
+      disk: new Disk(directory.path, diskReserve),
+      log,
+    });
+    log('done', { phase });
+    return 0;
+  } catch (error) {
+    if (!(error instanceof JobIsOver)) return fail(error, phase, ims);
+    log('the job ended meanwhile', { phase });
+    return 0;
+  }
+}
+
+/** Says why a phase failed: to the log, and to the server. */
+async function fail(error: unknown, phase: PhaseName, ims: ImsClient): Promise<number> {
+  const status_reason = failureReason(error, phase);
+  log('failed', { phase, reason: status_reason });
+  if (!(error instanceof JobFailure)) process.stdout.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+  if (error instanceof ImsUnreachable) return 1;
+  await ims.report({ status: 'error', status_reason }).catch((unsaid: unknown) => {
+    if (!(unsaid instanceof JobIsOver)) log('the server was not told', { error: String(unsaid) });
+  });
+  return 1;
+}
+
+// What still runs of a phase that has ended (a timer, a socket) must not keep it: its end is what the others wait for.
+process.exit(await run(readWorkerConfig(process.argv.slice(2))));

@@ -1,0 +1,117 @@
+import type { FileHandle } from 'node:fs/promises';
+import type { StoredArtifact } from '../artifacts/artifact-store.js';
+import type { ArtifactLink } from '../protocol/artifact-link.js';
+import { linkPath } from '../protocol/artifact-link.js';
+import { ARTIFACT_TYPE, type ImageManifest, type ManifestArtifact } from '../protocol/image-manifest.js';
+import type { BootFiles } from './boot-files.js';
+import type { ServerRecord } from './ims-client.js';
+import type { PhaseContext } from './phases/phase.js';
+import { uploadWhileWritten } from './upload-while-written.js';
+
+/** Longest name in the metadata of an artifact; a store takes 2 KiB of metadata in all. */
+const NAME_LIMIT = 1024;
+
+/**
+ * Uploads an image that is being packed, with what it boots with and a manifest, and registers it. The record comes first and its link
+ * last: an image without a link is what a worker that died has left, and all of it can be found by the record.
+ * @param packed settles when the image is written
+ */
+export async function publishImage(
+  context: PhaseContext,
+  packed: Promise<void>,
+  boot: BootFiles,
+): Promise<ServerRecord> {
+  const { job, ims, log } = context;
+  const image = await ims.createImage({ name: job.image_root_archive_name, arch: job.arch, job_id: job.job_id });
+  const upload = new ImageUpload(context, image.id);
+  const artifacts = (
+    await Promise.all([
+      upload.rootfs(packed),
+      upload.bootFile('kernel', boot.kernel),
+      upload.bootFile('initrd', boot.initrd),
+      boot.parameters && upload.bootFile('bootParameters', boot.parameters),
+    ])
+  ).filter((artifact) => artifact !== null);
+  const link = await upload.manifest(artifacts);
+  const record = await ims.linkImage(image.id, link);
+  log('uploaded', { image_id: image.id, artifacts: artifacts.length });
+  process.stdout.write(`${JSON.stringify({ ims_image_artifacts: artifacts, ims_image_record: record }, null, 4)}\n`);
+  return record;
+}
+
+/** Keys of artifacts below the id of their image, as clients know them. */
+const KEY = {
+  rootfs: 'rootfs',
+  kernel: 'kernel',
+  initrd: 'initrd',
+  bootParameters: 'boot_parameters',
+  manifest: 'manifest.json',
+} as const;
+
+/** The artifacts of one image. */
+class ImageUpload {
+  private readonly metadata: Record<string, string>;
+
+  constructor(
+    private readonly context: PhaseContext,
+    private readonly imageId: string,
+  ) {
+    this.metadata = {
+      'x-shasta-ims-image-name': asciiName(context.job.image_root_archive_name),
+      'x-shasta-ims-image-id': imageId,
+      'x-shasta-ims-job-id': context.job.job_id,
+    };
+  }
+
+  async rootfs(packed: Promise<void>): Promise<ManifestArtifact> {
+    const { store, directory, ims, job } = this.context;
+    const stored = await uploadWhileWritten({
+      store,
+      location: this.locationOf('rootfs'),
+      metadata: this.metadata,
+      file: directory.image,
+      written: packed,
+      expectedSize: job.source.size,
+      onProgress: (progress) => ims.reportProgress(progress),
+    });
+    return this.artifact('rootfs', stored);
+  }
+
+  async bootFile(name: 'kernel' | 'initrd' | 'bootParameters', file: FileHandle): Promise<ManifestArtifact> {
+    const body = { file: `/proc/self/fd/${file.fd}` };
+    return this.artifact(name, await this.context.store.put(this.locationOf(name), { body, metadata: this.metadata }));
+  }
+
+  /** Writes the manifest as the original's tools do: sorted, four spaces deep. */
+  async manifest(artifacts: ManifestArtifact[]): Promise<ArtifactLink> {
+    const manifest: ImageManifest = { artifacts, created: manifestTime(new Date()), version: '1.0' };
+    const body = Buffer.from(JSON.stringify(manifest, null, 4));
+    const { etag } = await this.context.store.put(this.locationOf('manifest'), { body });
+    return this.linkTo('manifest', etag);
+  }
+
+  private artifact(name: 'rootfs' | 'kernel' | 'initrd' | 'bootParameters', stored: StoredArtifact): ManifestArtifact {
+    return { link: this.linkTo(name, stored.etag), md5: stored.md5, type: ARTIFACT_TYPE[name] };
+  }
+
+  private linkTo(name: keyof typeof KEY, etag: string): ArtifactLink {
+    return { etag, path: linkPath(this.locationOf(name)), type: 's3' };
+  }
+
+  private locationOf(name: keyof typeof KEY) {
+    return { bucket: this.context.job.bucket, key: `${this.imageId}/${KEY[name]}` };
+  }
+}
+
+/** `YYYY-mm-dd HH:MM:SS.ffffff` in UTC. */
+function manifestTime(time: Date): string {
+  return time.toISOString().replace('T', ' ').replace('Z', '000');
+}
+
+/** A name as metadata can carry it: what is not printable ASCII is percent-encoded. */
+function asciiName(name: string): string {
+  return name
+    .toWellFormed()
+    .replaceAll(/[^\x20-\x7e]/gu, (character) => encodeURIComponent(character))
+    .slice(0, NAME_LIMIT);
+}

@@ -1,7 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import { ValidateNested } from 'class-validator';
-import { Column, DeleteDateColumn, Entity, PrimaryColumn } from 'typeorm';
+import { Column, DeleteDateColumn, Entity, PrimaryColumn, Index } from 'typeorm';
 import { Hidden, OnlyInV3, Time } from '../database/wire.js';
 import { OneOf, Optional, Text, Uuid } from '../errors/members.js';
 import { type Arch, ARCHES } from '../protocol/arch.js';
@@ -10,6 +10,8 @@ import { ArtifactLinkDto } from './artifact-link.dto.js';
 import type { ImageMetadata } from './image-metadata.js';
 
 /** An image: the root file system, kernel and initrd that its manifest lists. */
+// A partial index, which only migrations can describe.
+@Index('images_unlinked_job', { synchronize: false })
 @Entity('images')
 export class Image {
   @PrimaryColumn('uuid')

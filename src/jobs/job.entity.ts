@@ -1,6 +1,6 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Transform } from 'class-transformer';
-import { Column, Entity, PrimaryColumn } from 'typeorm';
+import { Column, Entity, PrimaryColumn, Index } from 'typeorm';
 import { Hidden, OnlyInV3, Time, V3_ONLY, wireTime } from '../database/wire.js';
 import { Bool, OneOf, Optional, PositiveInteger, Text, Uuid } from '../errors/members.js';
 import { type Arch, ARCHES } from '../protocol/arch.js';
@@ -35,6 +35,8 @@ function withoutHostKeys(containers: SshContainer[] | null): SshContainer[] | nu
 }
 
 /** A job: changes an image, or builds one from a recipe. Its own copies of key and source outlive their records. */
+// A partial index, which only migrations can describe.
+@Index('jobs_unfinished', { synchronize: false })
 @Entity('jobs')
 export class Job {
   @PrimaryColumn('uuid')

@@ -55,7 +55,7 @@ export async function listInRoot(root: string, path: string): Promise<string[]> 
 /**
  * Puts a file into a root, in place of whatever has its name; a link of that name is replaced, not followed. Missing directories are made.
  * The file is whole or absent after a crash.
- * @throws an error with ENOTDIR where something on the way is not a directory, EEXIST where it is a link to nothing, EISDIR where the file is one
+ * @throws an error with EEXIST where something on the way is not a directory, or a link to nothing; EISDIR where the file is a directory
  */
 export async function writeInRoot(root: string, path: string, content: string | Buffer, mode: number): Promise<void> {
   const directory = dirname(path);

@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { type ShellOutcome, signalDirectory } from '../../protocol/signals.js';
 import { type BootFiles, openBootFiles } from '../boot-files.js';
+import { placeCaCertificate } from '../ca-certificate.js';
 import { ImageRoot, type MountedRoot } from '../image-root.js';
-import { isMissing, writeInRoot } from '../in-root.js';
+import { isMissing } from '../in-root.js';
 import { JobFailure } from '../job-failure.js';
 import { publishImage } from '../publish-image.js';
 import { restoreResolvConf } from '../resolv-conf.js';
-import { CA_CERTIFICATE } from '../sandbox/box.js';
 import { removeSignalFiles } from '../signal-files.js';
 import { packSquashfs } from '../squashfs/pack.js';
 import { Teardown } from '../teardown.js';
@@ -59,13 +59,7 @@ function refuseOthers({ signal }: ShellOutcome, seconds: number): void {
 async function cleanRoot({ job, directory, commands }: PhaseContext, root: MountedRoot): Promise<void> {
   if (job.shell.jail) await removeSignalFiles(root.path, signalDirectory(true));
   await restoreResolvConf(root.path, root.pristine ?? directory.pristine, commands);
-  if (!job.ca_certificate) return;
-  await writeInRoot(root.path, CA_CERTIFICATE, job.ca_certificate, 0o644).catch((error: NodeJS.ErrnoException) => {
-    if (!['EEXIST', 'ENOTDIR', 'EISDIR', 'ELOOP'].includes(error.code ?? '')) throw error;
-    throw new JobFailure(
-      `the certificate of the site CA cannot be put at ${CA_CERTIFICATE} of the image (${error.code}): something else stands in its way`,
-    );
-  });
+  await placeCaCertificate(root.path, job.ca_certificate);
 }
 
 /** Packs while it uploads. The first failure of either ends the other. */

@@ -3,13 +3,13 @@ import { lstatSync } from 'node:fs';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import type { HostKey } from '../../protocol/job-report.js';
 import { type ShellOutcome, signalDirectory } from '../../protocol/signals.js';
+import { placeCaCertificate } from '../ca-certificate.js';
 import { ImageRoot, type MountedRoot } from '../image-root.js';
-import { writeInRoot } from '../in-root.js';
 import { JobFailure } from '../job-failure.js';
 import { findIn } from '../linux.js';
 import { openUserNamespace, type UserNamespace } from '../namespaces.js';
 import { keepResolvConf, provideResolvConf } from '../resolv-conf.js';
-import { CA_CERTIFICATE, makeBox } from '../sandbox/box.js';
+import { makeBox } from '../sandbox/box.js';
 import { ShellNetwork, shellResolvConf } from '../sandbox/network.js';
 import { Sandbox } from '../sandbox/sandbox.js';
 import { waitForSshd } from '../sandbox/sshd-answers.js';
@@ -53,7 +53,7 @@ async function prepareRoot({ job, directory, commands, log }: PhaseContext, root
     if (!mounted.pristine) await keepResolvConf(mounted.path, directory.pristine, commands);
     if (!(await provideResolvConf(mounted.path, shellResolvConf())))
       log('the image has no /etc: names will not resolve in it');
-    if (job.ca_certificate) await writeInRoot(mounted.path, CA_CERTIFICATE, job.ca_certificate, 0o644);
+    await placeCaCertificate(mounted.path, job.ca_certificate);
   } finally {
     await mounted.unmount();
   }

@@ -2,13 +2,11 @@ import { chmod, copyFile, lstat, mkdir, readlink, symlink, writeFile } from 'nod
 import { dirname, join } from 'node:path';
 import type { HostKey } from '../../protocol/job-report.js';
 import { IMAGE_ROOT_IN_SHELL } from '../../protocol/signals.js';
+import { CA_CERTIFICATE } from '../ca-certificate.js';
 import type { Commands } from '../commands.js';
 import type { IdRange } from '../id-range.js';
 import { makeHostKey } from './host-key.js';
 import { SSHD_FILES } from './sshd-config.js';
-
-/** Where the certificate of the site CA is found, in the environment as in images. */
-export const CA_CERTIFICATE = '/etc/cray/ca/certificate_authority.crt';
 
 export interface BoxSettings {
   /** Shell of root; it must be there in the jail, where there is one. */

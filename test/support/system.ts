@@ -5,7 +5,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { S3ArtifactStore } from '../../src/artifacts/s3-artifact-store.js';
 import { findLocation } from '../../src/protocol/artifact-link.js';
-import type { ImageManifest } from '../../src/protocol/image-manifest.js';
+import { ARTIFACT_TYPE, type ImageManifest } from '../../src/protocol/image-manifest.js';
 import { Api, type JobView } from '../../src/quickstart/api.js';
 import { buildDemoImage, type DemoImage, type DemoImageOptions } from '../../src/quickstart/demo-image.js';
 import { registerImage } from '../../src/quickstart/register-image.js';
@@ -58,10 +58,11 @@ export class System {
   private constructor(
     readonly directory: string,
     private readonly environment: Record<string, string>,
-    storePort: number,
+    /** Where the embedded store listens. */
+    readonly storeUrl: string,
   ) {
     this.store = new S3ArtifactStore({
-      endpoint: `http://127.0.0.1:${storePort}`,
+      endpoint: storeUrl,
       ...CREDENTIALS,
       sslValidate: true,
       region: 'us-east-1',
@@ -83,7 +84,7 @@ export class System {
         JOB_DISK_RESERVE_MIB: '16',
         ...environment,
       },
-      storePort,
+      `http://127.0.0.1:${storePort}`,
     );
     await command('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', system.file('key')]);
     await system.startServer();
@@ -216,6 +217,25 @@ export class System {
     return command('unshare', ['--mount', '--propagation', 'private', 'bash', '-c', `set -e; ${mounts}; ${script}`], {
       env,
     });
+  }
+
+  /**
+   * How one image differs from another, line by line as rsync(1) itemizes it: content, kind, mode, owner, times, links, devices and
+   * extended attributes; both mounted by the kernel.
+   */
+  async differences(before: string, after: string): Promise<string[]> {
+    const { code, stdout, stderr } = await this.withMounted(
+      [before, after],
+      'rsync --archive --hard-links --xattrs --checksum --delete --dry-run --itemize-changes "$B/" "$A/"',
+    );
+    if (code !== 0) throw new Error(stderr);
+    return stdout.split('\n').filter(Boolean);
+  }
+
+  /** The rootfs of an image, in a file. */
+  async rootfsOf(imageId: string): Promise<string> {
+    const { artifacts } = await this.manifestOf(imageId);
+    return this.download(artifacts.find(({ type }) => type === ARTIFACT_TYPE.rootfs)!.link.path);
   }
 
   /** What is on this machine of a job, as sentences: processes, mounts, loop devices, its directory. */

@@ -37,6 +37,7 @@ const DIRECTORIES: Readonly<Record<string, number>> = {
   var: 0o755,
   'var/tmp': 0o1777,
   'var/lib': 0o755,
+  'var/log': 0o755,
   mnt: 0o755,
   'mnt/image': 0o755,
   [IMAGE_ROOT_IN_SHELL.slice(1)]: 0o755,
@@ -85,6 +86,8 @@ async function writeFiles(box: string, settings: BoxSettings): Promise<void> {
     ['/etc/hosts', `127.0.0.1 localhost\n127.0.1.1 ${settings.hostName}\n`, 0o644],
     ['/etc/hostname', `${settings.hostName}\n`, 0o644],
     ['/etc/resolv.conf', settings.resolvConf, 0o644],
+    // sshd tells the user when it is missing.
+    ['/var/log/lastlog', '', 0o644],
     [SSHD_FILES.config, settings.sshdConfig, 0o600],
     [SSHD_FILES.authorizedKeys, `${settings.authorizedKeys.trim()}\n`, 0o600],
   ];

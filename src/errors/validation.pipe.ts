@@ -1,6 +1,7 @@
 import { type ArgumentMetadata, Injectable, type PipeTransform } from '@nestjs/common';
 import { plainToInstance } from 'class-transformer';
 import { validate, type ValidationError } from 'class-validator';
+import { V3_ONLY } from '../database/wire.js';
 import { JsonBody } from './json-body.js';
 import { type MemberErrors, problems } from './problems.js';
 
@@ -33,7 +34,8 @@ export class ValidationPipe implements PipeTransform {
     const value = given instanceof JsonBody ? given.read() : given;
     if ((type !== 'body' && type !== 'query') || !metatype || metatype === Object || metatype === String) return value;
     if (type === 'body') refuseNonObjects(value);
-    const object = plainToInstance(metatype as new () => object, value);
+    // Which version takes a member is decided by the class that its controller names.
+    const object = plainToInstance(metatype as new () => object, value, { groups: [V3_ONLY] });
     const errors = await validate(object, {
       whitelist: true,
       // Clients put all kinds of parameters into queries; the original ignores what it does not know, and so do all others.

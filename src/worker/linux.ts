@@ -14,7 +14,10 @@ const libcUmount = libc.func('umount2', 'int', ['str', 'int']);
 const libcSetns = libc.func('setns', 'int', ['int', 'int']);
 /** `struct sock_fprog` (linux/filter.h). */
 const FilterProgram = koffi.struct({ len: 'uint16', filter: 'void *' });
+/** `prctl(2)` takes what each option needs; these are the shapes in use. */
 const libcPrctl = libc.func('prctl', 'int', ['int', 'ulong', koffi.pointer(FilterProgram), 'ulong', 'ulong']);
+const libcPrctlPointer = libc.func('prctl', 'int', ['int', 'void *', 'ulong', 'ulong', 'ulong']);
+const libcPrctlNumber = libc.func('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong']);
 const libcSocket = libc.func('socket', 'int', ['int', 'int', 'int']);
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'void *']);
 const libcSetfsuid = libc.func('setfsuid', 'int', ['uint']);
@@ -120,6 +123,7 @@ function idmapAttributes(userNamespace: number): Buffer {
  */
 export function withFileSystemIds<Result>(id: number, action: () => Result): Result {
   const before = effectiveCapabilities();
+  const deathSignal = parentDeathSignal();
   try {
     libcSetfsgid(id);
     libcSetfsuid(id);
@@ -130,7 +134,22 @@ export function withFileSystemIds<Result>(id: number, action: () => Result): Res
     libcSetfsuid(0);
     libcSetfsgid(0);
     setEffectiveCapabilities(before);
+    // The kernel forgets it whenever these ids change, and a worker must not outlive its server.
+    setParentDeathSignal(deathSignal);
   }
+}
+
+/** The signal that this thread gets when its parent dies; 0 for none. */
+function parentDeathSignal(): number {
+  const PR_GET_PDEATHSIG = 2;
+  const signal = Buffer.alloc(4);
+  check(libcPrctlPointer(PR_GET_PDEATHSIG, signal, 0, 0, 0), 'read the signal of the death of the parent');
+  return signal.readInt32LE();
+}
+
+function setParentDeathSignal(signal: number): void {
+  const PR_SET_PDEATHSIG = 1;
+  check(libcPrctlNumber(PR_SET_PDEATHSIG, signal, 0, 0, 0), 'set the signal of the death of the parent');
 }
 
 /** `struct __user_cap_header_struct`, version 3, for the calling thread. */

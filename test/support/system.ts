@@ -101,6 +101,11 @@ export class System {
     await this.server!.kill();
   }
 
+  /** Ends the server as an operator does. */
+  async stopServer(): Promise<void> {
+    await this.server!.stop();
+  }
+
   async stop(): Promise<void> {
     await this.server?.stop();
     await rm(this.directory, { recursive: true, force: true });

@@ -90,11 +90,12 @@ class RunningJob {
   }
 }
 
-/** What a job record says of a phase that did not get to report by itself. */
-function describeEnd({ phase, code, signal }: WorkerEnd): string {
-  const how = signal ? `was ended by ${signal}` : `ended with code ${code}`;
-  const hint = signal === 'SIGKILL' ? '; the machine may have run out of memory' : '';
-  return `the phase ${phase} ${how} before it could say why${hint}. Its log tells more; start the job again.`;
+/**
+ * What a job record says of a phase that did not get to report by itself. Whether it was killed is not known: what holds it ends with a
+ * code of its own then.
+ */
+function describeEnd({ phase }: WorkerEnd): string {
+  return `the phase ${phase} ended before it could say why: it was killed, as happens when memory runs out, or it crashed. Its log tells more; start the job again.`;
 }
 
 /** Writes a file so that it is whole or absent after a crash. */

@@ -14,12 +14,11 @@ export class ServerProcess {
   }
 
   /** Starts it and waits until it listens; rejects with what it printed where it does not. */
-  static async start(environment: Record<string, string>): Promise<ServerProcess> {
+  static async start(environment: Record<string, string>, prefix: readonly string[] = []): Promise<ServerProcess> {
     const main = path.join(DIST, 'src/main.js');
     const env = { PATH: process.env['PATH']!, HOME: process.env['HOME'] ?? '/', ...environment };
-    const server = new ServerProcess(
-      spawn(process.execPath, ['--no-warnings', main], { env, stdio: ['ignore', 'pipe', 'pipe'], cwd: '/' }),
-    );
+    const [program, ...args] = [...prefix, process.execPath, '--no-warnings', main];
+    const server = new ServerProcess(spawn(program!, args, { env, stdio: ['ignore', 'pipe', 'pipe'], cwd: '/' }));
     await server.listening();
     return server;
   }

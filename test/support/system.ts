@@ -60,6 +60,7 @@ export class System {
     private readonly environment: Record<string, string>,
     /** Where the embedded store listens. */
     readonly storeUrl: string,
+    private readonly prefix: string[],
   ) {
     this.store = new S3ArtifactStore({
       endpoint: storeUrl,
@@ -69,7 +70,11 @@ export class System {
     });
   }
 
-  static async start(environment: Record<string, string> = {}): Promise<System> {
+  /**
+   * @param environment beside what every system gets
+   * @param prefix a command that runs the server, as `unshare …`
+   */
+  static async start(environment: Record<string, string> = {}, prefix: string[] = []): Promise<System> {
     const directory = await mkdtemp(path.join(tmpdir(), 'ims-system-'));
     const storePort = 30_000 + Math.floor(Math.random() * 10_000);
     const system = new System(
@@ -84,7 +89,8 @@ export class System {
         JOB_DISK_RESERVE_MIB: '16',
         ...environment,
       },
-      `http://127.0.0.1:${storePort}`,
+      environment['S3_ENDPOINT'] ?? `http://127.0.0.1:${storePort}`,
+      prefix,
     );
     await command('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', system.file('key')]);
     await system.startServer();
@@ -92,7 +98,7 @@ export class System {
   }
 
   async startServer(): Promise<void> {
-    this.server = await ServerProcess.start(this.environment);
+    this.server = await ServerProcess.start(this.environment, this.prefix);
     await this.store.ready(['ims', BUCKET]);
   }
 

@@ -1,0 +1,146 @@
+import { createServer } from 'node:net';
+import type { JobView } from '../../src/quickstart/api.js';
+import { System, until } from '../support/system.js';
+
+async function withSystem(
+  environment: Record<string, string>,
+  work: (system: System, imageId: string, keyId: string) => Promise<void>,
+  prefix?: string[],
+): Promise<void> {
+  const system = await System.start(environment, prefix);
+  try {
+    await work(system, await system.addImage(), await system.addKey());
+  } finally {
+    await system.stop();
+  }
+}
+
+/** Runs a script with the server in a mount namespace of its own. */
+const inMounts = (script: string) => [
+  'unshare',
+  '--mount',
+  '--propagation',
+  'private',
+  'bash',
+  '-c',
+  `set -e; ${script}; exec "$@"`,
+  'server',
+];
+
+async function complete(system: System, job: JobView): Promise<JobView> {
+  await system.ssh(await system.waitFor(job.id, 'waiting_on_user'), 'touch /mnt/image/complete');
+  return system.waitFor(job.id, 'success');
+}
+
+it('runs several jobs at once, as many as the setting says', async () => {
+  await withSystem({ JOB_MAX_RUNNING: '3' }, async (system, imageId, keyId) => {
+    const jobs = await Promise.all(Array.from({ length: 4 }, () => system.startJob(imageId, keyId)));
+    await until('three wait on the user', async () => {
+      const all = await system.api.jobs();
+      return all.filter(({ status }) => status === 'waiting_on_user').length === 3;
+    });
+    const all = await system.api.jobs();
+    const waiting = all.find(({ status }) => status === 'creating')!;
+    expect(waiting.status_reason).toContain('JOB_MAX_RUNNING lets 3 run at once');
+    const others = all.filter(({ id }) => id !== waiting.id);
+    await Promise.all(others.map((job, index) => system.ssh(job, `echo ${index} > /mnt/image/image-root/opt/number`)));
+    const ended = await Promise.all(others.map((job) => complete(system, job)));
+    for (const [index, { resultant_image_id }] of ended.entries()) {
+      const rootfs = await system.rootfsOf(resultant_image_id!);
+      expect((await system.withMounted([rootfs], 'cat "$A/opt/number"')).stdout).toBe(`${index}\n`);
+    }
+    await complete(system, waiting);
+    for (const { id } of jobs) await system.api.request('DELETE', `/jobs/${id}`);
+    for (const { id } of jobs) await system.expectNoTraces(id);
+  });
+}, 120_000);
+
+it('unpacks the image where it cannot be mounted, and says so', async () => {
+  const noLoops =
+    'mount -t tmpfs none /mnt; : > /mnt/none; for device in /dev/loop*; do [ -d $device ] || mount --bind /mnt/none $device; done';
+  await withSystem(
+    {},
+    async (system, imageId, keyId) => {
+      const job = await system.waitFor((await system.startJob(imageId, keyId)).id, 'waiting_on_user');
+      expect(await system.jobLog(job.id)).toContain('the image cannot be mounted here and is unpacked');
+      await system.ssh(job, 'cd /mnt/image/image-root && echo new > opt/new && chown 5:6 opt/new && rm etc/hostname');
+      const { resultant_image_id } = await complete(system, job);
+      const differences = await system.differences(
+        await system.rootfsOf(imageId),
+        await system.rootfsOf(resultant_image_id!),
+      );
+      expect(differences.filter((line) => !line.startsWith('.d..t')).toSorted()).toEqual([
+        '*deleting   etc/hostname',
+        '>f+++++++++ etc/cray/ca/certificate_authority.crt',
+        '>f+++++++++ opt/new',
+        'cd+++++++++ etc/cray/',
+        'cd+++++++++ etc/cray/ca/',
+      ]);
+      await system.api.request('DELETE', `/jobs/${job.id}`);
+      await system.expectNoTraces(job.id);
+    },
+    inMounts(noLoops),
+  );
+}, 120_000);
+
+it('downloads the image where the store is elsewhere', async () => {
+  const store = await System.start();
+  try {
+    const environment = { S3_ENDPOINT: store.storeUrl };
+    await withSystem(environment, async (system, imageId, keyId) => {
+      const job = await system.waitFor((await system.startJob(imageId, keyId)).id, 'waiting_on_user');
+      expect(await system.jobLog(job.id)).toMatch(/downloads bytes=\d+/);
+      await complete(system, job);
+    });
+  } finally {
+    await store.stop();
+  }
+}, 120_000);
+
+it('says when no port is free', async () => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => taken.once('listening', resolve));
+  const { port } = taken.address() as { port: number };
+  await withSystem({ JOB_SSH_PORTS: `${port}-${port}` }, async (system, imageId, keyId) => {
+    await expect(system.startJob(imageId, keyId)).rejects.toThrow(/JOB_SSH_PORTS/);
+  });
+  taken.close();
+}, 60_000);
+
+it('moves a shell to another port where its own was taken meanwhile, and says which', async () => {
+  await withSystem({ JOB_MAX_RUNNING: '1' }, async (system, imageId, keyId) => {
+    const first = await system.waitFor((await system.startJob(imageId, keyId)).id, 'waiting_on_user');
+    const second = await system.startJob(imageId, keyId);
+    const { port } = second.ssh_containers![0]!.connection_info.customer_access;
+    const intruder = createServer().listen(port, '127.0.0.1');
+    await complete(system, first);
+    const job = await system.waitFor(second.id, 'waiting_on_user');
+    expect(job.ssh_containers![0]!.connection_info.customer_access.port).not.toBe(port);
+    intruder.close();
+    await complete(system, job);
+  });
+}, 60_000);
+
+it('ends a shell that nobody ends', async () => {
+  await withSystem({ JOB_SHELL_SECONDS: '2' }, async (system, imageId, keyId) => {
+    const { id } = await system.startJob(imageId, keyId);
+    await system.waitFor(id, 'waiting_on_user');
+    expect((await system.waitFor(id, 'error')).status_reason).toContain('within 2 s');
+  });
+}, 60_000);
+
+it('ends a job that fills the disk, loses nothing else, and goes on when there is space', async () => {
+  const mounts = 'mkdir -p "$STATE_DIR"; mount -t tmpfs -o size=160m none "$STATE_DIR"';
+  const system = await System.start({ JOB_DISK_RESERVE_MIB: '24' }, inMounts(mounts));
+  try {
+    const [imageId, keyId] = [await system.addImage(), await system.addKey()];
+    const { id } = await system.startJob(imageId, keyId);
+    const job = await system.waitFor(id, 'waiting_on_user');
+    await system.ssh(job, 'dd if=/dev/urandom of=/mnt/image/image-root/opt/large bs=1M count=200; sleep 5');
+    const { status_reason } = await system.waitFor(id, 'error');
+    expect(status_reason).toMatch(/are free: free some space|is full: free some space/);
+    await complete(system, await system.startJob(imageId, keyId));
+  } finally {
+    await system.stop();
+  }
+}, 120_000);

@@ -1,6 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import path from 'node:path';
 import type { JobView } from '../../src/quickstart/api.js';
-import { System, until } from '../support/system.js';
+import { command, System, until } from '../support/system.js';
 
 async function withSystem(
   environment: Record<string, string>,
@@ -144,3 +146,36 @@ it('ends a job that fills the disk, loses nothing else, and goes on when there i
     await system.stop();
   }
 }, 120_000);
+
+it('limits the memory and the processes of a job where the host offers it', async () => {
+  await withSystem({}, async (system, imageId, keyId) => {
+    const job = await system.waitFor(
+      (await system.startJob(imageId, keyId, { job_mem_size: 1 })).id,
+      'waiting_on_user',
+    );
+    const groups = await groupsWith(job.id);
+    if (await offersGroups()) expect(groups.length).toBeGreaterThan(0);
+    for (const group of groups) {
+      const limit = await readFile(path.join(group, limitFileOf(group)), 'utf8');
+      expect(Number(limit)).toBe(group.includes('/pids/') ? 16_384 : 5 * 1024 ** 3);
+      expect((await readFile(path.join(group, 'cgroup.procs'), 'utf8')).split('\n').length).toBeGreaterThan(3);
+    }
+    await system.api.request('DELETE', `/jobs/${job.id}`);
+    await until('the groups are gone', async () => (await groupsWith(job.id)).length === 0);
+  });
+}, 60_000);
+
+function limitFileOf(group: string): string {
+  if (group.includes('/pids/')) return 'pids.max';
+  return group.includes('/memory/') ? 'memory.limit_in_bytes' : 'memory.max';
+}
+
+async function groupsWith(jobId: string): Promise<string[]> {
+  const { stdout } = await command('find', ['/sys/fs/cgroup', '-type', 'd', '-name', `*${jobId}`]);
+  return stdout.split('\n').filter(Boolean);
+}
+
+/** cgroups of version 1 let root make groups anywhere. */
+async function offersGroups(): Promise<boolean> {
+  return (await command('test', ['-w', '/sys/fs/cgroup/pids/cgroup.procs'])).code === 0;
+}

@@ -7,6 +7,7 @@ import type { ArtifactLocation } from '../../../protocol/artifact-link.js';
 import type { JobSpec, PhaseName } from '../../../protocol/job-spec.js';
 import { SPEC_FILE } from '../../../protocol/signals.js';
 import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
+import { JobCgroups, limitsOf } from './job-cgroup.js';
 import { COMMAND_PATH, missingRequirements } from './requirements.js';
 import { findFreePort } from './ssh-ports.js';
 import { type WorkerEnd, WorkerProcess } from './worker-process.js';
@@ -121,9 +122,11 @@ export class LocalJobLauncher extends JobLauncher {
   private readonly ports = new Map<string, number>();
   private listener: () => void = () => {};
   private proven = false;
+  private readonly cgroups: Promise<JobCgroups>;
 
   constructor(private readonly options: LocalLauncherOptions) {
     super();
+    this.cgroups = JobCgroups.find(options.directory);
   }
 
   override async address(jobId: string): Promise<ConnectionInfo> {
@@ -148,10 +151,11 @@ export class LocalJobLauncher extends JobLauncher {
       path.join(directory, SPEC_FILE),
       JSON.stringify({ ...spec, source: { ...spec.source, file } }, null, 2),
     );
+    const groups = await (await this.cgroups).create(spec.job_id, limitsOf(spec.job_mem_size));
     this.jobs.set(
       spec.job_id,
       new RunningJob(
-        (phase) => this.startPhase(directory, phase),
+        (phase) => this.startPhase(directory, phase, groups),
         () => this.listener(),
       ),
     );
@@ -164,13 +168,14 @@ export class LocalJobLauncher extends JobLauncher {
     if (missing.length) throw new LaunchRefused(`this machine cannot run jobs: ${missing.join('; ')}`);
   }
 
-  private startPhase(directory: string, phase: PhaseName): WorkerProcess {
+  private startPhase(directory: string, phase: PhaseName, groups: readonly string[]): WorkerProcess {
     return new WorkerProcess({
       main: this.options.workerMain,
       phase,
       spec: path.join(directory, SPEC_FILE),
       environment: { PATH: COMMAND_PATH, ...SDK_ENVIRONMENT, ...this.options.workerEnvironment },
       log: path.join(directory, LOGS, `${phase}.log`),
+      groups,
     });
   }
 
@@ -223,6 +228,7 @@ export class LocalJobLauncher extends JobLauncher {
   async sweep(): Promise<void> {
     await mkdir(this.options.directory, { recursive: true, mode: 0o711 });
     for (const pid of await processesOf(this.options.directory)) process.kill(pid, 'SIGKILL');
+    await (await this.cgroups).sweep();
   }
 
   /** Ends all jobs, as a server does that stops. */
@@ -232,6 +238,7 @@ export class LocalJobLauncher extends JobLauncher {
 
   private async kill(jobId: string): Promise<void> {
     await this.jobs.get(jobId)?.kill();
+    await (await this.cgroups).remove(jobId);
   }
 
   private directoryOf(jobId: string): string {

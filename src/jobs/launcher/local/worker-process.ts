@@ -24,6 +24,8 @@ export interface WorkerCommand {
   environment: Readonly<Record<string, string>>;
   /** File that gets what the phase prints. */
   log: string;
+  /** Files into which the process writes its id to join the groups that limit it. */
+  groups: readonly string[];
 }
 
 /**
@@ -42,6 +44,9 @@ const HOLDER = [
   '--kill-child=KILL',
   '--mount-proc',
 ] as const;
+
+/** Joins the groups, and becomes the command behind `--`. A process that could not join them must not run without limits. */
+const JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec "$@"';
 
 function copyToLog(from: Readable, log: WriteStream): void {
   let left = LOG_LIMIT;
@@ -65,15 +70,12 @@ export class WorkerProcess {
     const log = createWriteStream(command.log, { flags: 'a', mode: 0o600 });
     // A log that cannot be written (a full disk) must not end the phase, which will say so itself.
     log.on('error', () => {});
-    this.child = spawn(
-      'setpriv',
-      [...HOLDER, process.execPath, '--enable-source-maps', command.main, command.phase, command.spec],
-      {
-        env: command.environment,
-        stdio: ['ignore', 'pipe', 'pipe'],
-        cwd: '/',
-      },
-    );
+    const worker = [process.execPath, '--enable-source-maps', command.main, command.phase, command.spec];
+    this.child = spawn('sh', ['-c', JOIN, 'join', ...command.groups, '--', 'setpriv', ...HOLDER, ...worker], {
+      env: command.environment,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      cwd: '/',
+    });
     copyToLog(this.child.stdout!, log);
     copyToLog(this.child.stderr!, log);
     this.ended = new Promise((resolve) => {

@@ -1,4 +1,5 @@
 import { RecordsAndJobs1795460400000 } from './1795460400000-records-and-jobs.js';
+import { JobEvents1795475000000 } from './1795475000000-job-events.js';
 
 /** Every migration, oldest first. A list, since globs differ between source and build. */
-export const migrations = [RecordsAndJobs1795460400000];
+export const migrations = [RecordsAndJobs1795460400000, JobEvents1795475000000];

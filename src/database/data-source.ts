@@ -1,6 +1,7 @@
 import type { DataSourceOptions } from 'typeorm';
 import { migrations } from '../../migrations/index.js';
 import { Image } from '../images/image.entity.js';
+import { JobEvent } from '../jobs/job-event.entity.js';
 import { Job } from '../jobs/job.entity.js';
 import { PublicKey } from '../public-keys/public-key.entity.js';
 
@@ -9,7 +10,7 @@ export function dataSourceOptions(url: string, poolSize = 10): DataSourceOptions
   return {
     type: 'postgres',
     url,
-    entities: [PublicKey, Image, Job],
+    entities: [PublicKey, Image, Job, JobEvent],
     migrations,
     migrationsTransactionMode: 'each',
     synchronize: false,

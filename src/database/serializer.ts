@@ -1,4 +1,10 @@
-import { type CallHandler, type ExecutionContext, Injectable, type NestInterceptor } from '@nestjs/common';
+import {
+  type CallHandler,
+  type ExecutionContext,
+  Injectable,
+  type NestInterceptor,
+  StreamableFile,
+} from '@nestjs/common';
 import { instanceToPlain } from 'class-transformer';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { map, type Observable } from 'rxjs';
@@ -13,6 +19,7 @@ export class Serializer implements NestInterceptor {
     const groups = http.getRequest<FastifyRequest>().url.startsWith('/v3/') ? [V3_ONLY] : [];
     return next.handle().pipe(
       map((answer: object | undefined) => {
+        if (answer instanceof StreamableFile) return answer;
         if (!(answer instanceof Json)) return answer && instanceToPlain(answer, { groups });
         http.getResponse<FastifyReply>().header('content-type', 'application/json; charset=utf-8');
         return answer.text;

@@ -5,6 +5,7 @@ import { IsNull, Not, Repository } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { HalfMadeImages } from './half-made-images.js';
+import { JobLogs } from './job-logs.js';
 import { Job } from './job.entity.js';
 import { launchSpec } from './launch-spec.js';
 import { JobLauncher, LaunchRefused } from './launcher/job-launcher.js';
@@ -37,6 +38,7 @@ export class JobReconciler implements OnApplicationShutdown {
     @InjectRepository(Job) private readonly jobs: Repository<Job>,
     private readonly launcher: JobLauncher,
     private readonly halfMadeImages: HalfMadeImages,
+    private readonly logs: JobLogs,
     @Inject(CONFIG) private readonly config: Config,
     @Inject(RUNNER) private readonly runner: string,
   ) {}
@@ -109,6 +111,7 @@ export class JobReconciler implements OnApplicationShutdown {
 
   private async remove(job: Job): Promise<void> {
     await this.launcher.remove(job.id);
+    await this.logs.remove(job.id);
     await this.halfMadeImages.remove(job.id);
     await this.jobs.delete({ id: job.id });
     this.log.log('removed', { job_id: job.id });
@@ -137,6 +140,7 @@ export class JobReconciler implements OnApplicationShutdown {
   private async release(job: Job): Promise<void> {
     if (await this.isStillTalking(job)) return;
     await this.launcher.release(job.id);
+    await this.logs.keep(job);
     await this.halfMadeImages.remove(job.id);
     await this.jobs.update(job.id, { released: new Date() });
   }

@@ -8,12 +8,18 @@ import { ImagesModule } from '../images/images.module.js';
 import type { ArtifactLocation } from '../protocol/artifact-link.js';
 import { PublicKeysModule } from '../public-keys/public-keys.module.js';
 import { HalfMadeImages } from './half-made-images.js';
+import { JobEvent } from './job-event.entity.js';
+import { JobEvents } from './job-events.js';
+import { JobLogs } from './job-logs.js';
+import { JobStreamsController } from './job-streams.controller.js';
+import { JobStreams } from './job-streams.service.js';
 import { Job } from './job.entity.js';
 import { JobReconciler, RUNNER } from './job-reconciler.js';
 import { JobSources } from './job-sources.js';
 import { JobsController } from './jobs.controller.js';
 import { JobsService } from './jobs.service.js';
 import { JobLauncher } from './launcher/job-launcher.js';
+import { OpenStreams } from './open-streams.js';
 import { LocalJobLauncher } from './launcher/local/local-job-launcher.js';
 
 /** What jobs need to know of the machine that the server runs on. */
@@ -50,13 +56,17 @@ export class JobsModule {
   static with(surroundings: JobSurroundings): DynamicModule {
     return {
       module: JobsModule,
-      imports: [TypeOrmModule.forFeature([Job, Image]), PublicKeysModule, ImagesModule],
-      controllers: [JobsController],
+      imports: [TypeOrmModule.forFeature([Job, JobEvent, Image]), PublicKeysModule, ImagesModule],
+      controllers: [JobsController, JobStreamsController],
       providers: [
         JobsService,
         JobSources,
         JobReconciler,
         HalfMadeImages,
+        JobLogs,
+        JobEvents,
+        JobStreams,
+        OpenStreams,
         { provide: RUNNER, useValue: `local:${surroundings.stateId}` },
         { provide: JobLauncher, inject: [CONFIG], useFactory: (config: Config) => localLauncher(config, surroundings) },
       ],

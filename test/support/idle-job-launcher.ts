@@ -20,6 +20,8 @@ export class IdleJobLauncher extends JobLauncher {
     return this.launched.has(jobId) ? { state: 'running' } : { state: 'absent' };
   }
 
+  async *log(): AsyncGenerator<Buffer> {}
+
   async release(): Promise<void> {}
 
   async remove(jobId: string): Promise<void> {

@@ -42,6 +42,11 @@ export abstract class JobLauncher {
   abstract launch(spec: JobSpec): Promise<void>;
   /** What runs of a job now. */
   abstract observe(jobId: string): Promise<Observation>;
+  /**
+   * What a container of the job printed, after so many bytes. With `follow` it goes on while the job runs, until that is aborted; without,
+   * it ends with what is there. Where nothing was printed, or the container is not known, it is empty.
+   */
+  abstract log(jobId: string, container: string, from: number, follow: AbortSignal | null): AsyncIterable<Buffer>;
   /** Gives back what is scarce (the address, disk space), keeping what tells of the job (its logs). Ends what still runs. */
   abstract release(jobId: string): Promise<void>;
   /** Removes every trace. Missing parts are not errors. Ends what still runs, at once. */

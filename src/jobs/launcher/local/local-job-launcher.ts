@@ -2,10 +2,12 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { ArtifactLocation } from '../../../protocol/artifact-link.js';
-import type { JobSpec, PhaseName } from '../../../protocol/job-spec.js';
+import { type JobSpec, type PhaseName, PHASES } from '../../../protocol/job-spec.js';
 import { SPEC_FILE } from '../../../protocol/signals.js';
+import { CONTAINER_OF_PHASE } from '../container-names.js';
 import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
 import { JobCgroups, limitsOf } from './job-cgroup.js';
 import { COMMAND_PATH, missingRequirements } from './requirements.js';
@@ -13,6 +15,9 @@ import { findFreePort } from './ssh-ports.js';
 import { type WorkerEnd, WorkerProcess } from './worker-process.js';
 
 const run = promisify(execFile);
+
+/** Milliseconds between two looks at a log that is followed. */
+const LOG_INTERVAL = 200;
 
 /** The phases of a customize job: those of a row run side by side, the rows one after the other. */
 const PLAN: readonly (readonly PhaseName[])[] = [['fetch-image'], ['shell', 'finish']];
@@ -191,6 +196,26 @@ export class LocalJobLauncher extends JobLauncher {
       : { state: 'absent' };
   }
 
+  override async *log(
+    jobId: string,
+    container: string,
+    from: number,
+    follow: AbortSignal | null,
+  ): AsyncGenerator<Buffer> {
+    const phase = phaseOf(container);
+    if (!phase) return;
+    const file = path.join(this.directoryOf(jobId), LOGS, `${phase}.log`);
+    for (let offset = from; ; await sleep(LOG_INTERVAL)) {
+      // Looked at before the log is: what is printed last must not be missed.
+      const goesOn = follow && !follow.aborted && (await this.observe(jobId)).state === 'running';
+      for await (const chunk of readFrom(file, offset)) {
+        offset += chunk.length;
+        yield chunk;
+      }
+      if (!goesOn) return;
+    }
+  }
+
   override async release(jobId: string): Promise<void> {
     await this.kill(jobId);
     this.ports.delete(jobId);
@@ -250,6 +275,21 @@ export class LocalJobLauncher extends JobLauncher {
     const names = await readdir(directory).catch(ignoreMissing([]));
     await Promise.all(names.filter((name) => name !== LOGS).map((name) => removeTree(path.join(directory, name))));
   }
+}
+
+/** The content of a file after so many bytes; nothing where there is no such file. */
+async function* readFrom(file: string, offset: number): AsyncGenerator<Buffer> {
+  const handle = await open(file, 'r').catch(ignoreMissing(null));
+  if (!handle) return;
+  try {
+    yield* handle.createReadStream({ start: offset, autoClose: false }) as AsyncIterable<Buffer>;
+  } finally {
+    await handle.close();
+  }
+}
+
+function phaseOf(container: string): PhaseName | null {
+  return PHASES.find((phase) => CONTAINER_OF_PHASE[phase] === container) ?? null;
 }
 
 function ignoreMissing<T>(fallback: T): (error: NodeJS.ErrnoException) => T {

@@ -47,6 +47,8 @@ export interface Config {
     /** Path of a PEM file; null where none was named. */
     readonly caCertificateFile: string | null;
     readonly shellSeconds: number;
+    readonly shellIdleSeconds: number;
+    readonly retentionSeconds: number;
     readonly packing: {
       readonly compression: 'source' | 'gzip' | 'zstd' | 'xz' | 'lz4' | 'lzo';
       readonly gzipLevel: number;
@@ -202,6 +204,8 @@ function nestJobs(values: EnvValues): Config['jobs'] {
     aarch64Runtime: values.JOB_AARCH64_RUNTIME,
     caCertificateFile: values.CA_CERT ?? null,
     shellSeconds: values.JOB_SHELL_SECONDS,
+    shellIdleSeconds: values.JOB_SHELL_IDLE_SECONDS,
+    retentionSeconds: values.JOB_RETENTION_SECONDS,
     packing: {
       compression: values.JOB_SQUASHFS_COMPRESSION,
       gzipLevel: values.JOB_SQUASHFS_GZIP_LEVEL,

@@ -28,6 +28,7 @@ const choice = <Choice extends string>(comment: string, of: readonly Choice[], f
   ({ type: { kind: 'choice', of }, comment, default: fallback }) as const;
 
 const WEEK = 7 * 24 * 3600;
+const YEAR = 365 * 24 * 3600;
 
 const variables = {
   PORT: integer('TCP port of the API.', 8080, 0, 65_535),
@@ -96,10 +97,22 @@ const variables = {
     'Host name or address that job records give for the shells of local jobs. Unset: the address on which they listen.',
   ),
   JOB_SHELL_SECONDS: integer(
-    'Seconds after which a shell that nobody ended is ended, and its job with it; 0 for never.',
+    'Seconds after which a shell that nobody ended is ended, and its job with it; 0 for never. `shell_deadline` of a job moves it.',
     WEEK,
     0,
-    365 * 24 * 3600,
+    YEAR,
+  ),
+  JOB_SHELL_IDLE_SECONDS: integer(
+    'Seconds after which a shell is ended in which nobody is logged in and nothing runs; 0 for never.',
+    WEEK / 7,
+    0,
+    YEAR,
+  ),
+  JOB_RETENTION_SECONDS: integer(
+    'Seconds after which a job that has ended is deleted with its logs; 0 for never. Images stay.',
+    0,
+    0,
+    10 * YEAR,
   ),
   JOB_SQUASHFS_COMPRESSION: choice(
     'Compression of new images; `source` keeps that of the image that was customized.',

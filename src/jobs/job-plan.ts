@@ -102,6 +102,8 @@ export function planJob(
     launched: null,
     lease_until: null,
     ended: null,
+    shell_deadline: null,
+    shell_idle_seconds: jobs.shellIdleSeconds || null,
     released: null,
     deleted: null,
   };

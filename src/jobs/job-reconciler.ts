@@ -88,6 +88,7 @@ export class JobReconciler implements OnApplicationShutdown {
     await this.forEach({ ended: Not(IsNull()), released: IsNull() }, 'release', (job) => this.release(job));
     await this.forEach({ launched: IsNull(), ended: IsNull() }, 'launch', (job) => this.launchIfFree(job));
     await this.attempt('end abandoned jobs', () => this.endAbandoned());
+    await this.attempt('delete jobs that were kept long enough', () => this.deleteKept());
     await this.attempt('remove what no job owns', () => this.removeUnowned());
   }
 
@@ -211,6 +212,16 @@ export class JobReconciler implements OnApplicationShutdown {
       `UPDATE jobs SET status = 'error', ended = now(), progress = NULL, status_reason = $2
        WHERE runner <> $1 AND ended IS NULL AND deleted IS NULL AND lease_until < now()`,
       [this.runner, 'the server that ran this job has stopped. Start the job again.'],
+    );
+  }
+
+  /** Jobs of all runners: that of a job may be gone for good. */
+  private async deleteKept(): Promise<void> {
+    const { retentionSeconds } = this.config.jobs;
+    if (!retentionSeconds) return;
+    await this.jobs.query(
+      `UPDATE jobs SET deleted = now() WHERE deleted IS NULL AND ended < now() - make_interval(secs => $1)`,
+      [retentionSeconds],
     );
   }
 

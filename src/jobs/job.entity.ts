@@ -35,8 +35,9 @@ function withoutHostKeys(containers: SshContainer[] | null): SshContainer[] | nu
 }
 
 /** A job: changes an image, or builds one from a recipe. Its own copies of key and source outlive their records. */
-// A partial index, which only migrations can describe.
+// Partial indexes, which only migrations can describe.
 @Index('jobs_unfinished', { synchronize: false })
+@Index('jobs_ended', { synchronize: false })
 @Entity('jobs')
 export class Job {
   @PrimaryColumn('uuid')
@@ -236,6 +237,33 @@ export class Job {
     description: 'When the job ended. Version 3 only.',
   })
   ended: Date | null;
+
+  /** When the shell is ended if nobody does so before; null where there is none, or it stays open. */
+  @Column('timestamptz', { nullable: true })
+  @OnlyInV3()
+  @Transform(({ value }: { value: unknown }) => (value instanceof Date ? wireTime(value) : value), {
+    toPlainOnly: true,
+  })
+  @ApiProperty({
+    type: String,
+    format: 'date-time',
+    nullable: true,
+    required: false,
+    description: 'When the shell is ended if nobody ends it before. Can be moved while the job runs. Version 3 only.',
+  })
+  shell_deadline: Date | null;
+
+  /** Seconds after which a shell is ended in which nobody is; null for never. */
+  @Column('integer', { nullable: true })
+  @OnlyInV3()
+  @ApiProperty({
+    type: 'integer',
+    nullable: true,
+    required: false,
+    description:
+      'Seconds after which the shell is ended if nobody is logged in and nothing runs in it. Can be changed while the job runs. Version 3 only.',
+  })
+  shell_idle_seconds: number | null;
 
   /** When what the ended job held was given back. */
   @Column('timestamptz', { nullable: true })

@@ -1,4 +1,5 @@
 import { ApiProperty, IntersectionType, PartialType, PickType } from '@nestjs/swagger';
+import { Transform } from 'class-transformer';
 import { Bool, ItemsOf, Optional, Shaped, Text } from '../errors/members.js';
 import type { HostKey, JobProgress } from '../protocol/job-report.js';
 import { JOB_STATUSES, JOB_TYPES } from '../protocol/job-status.js';
@@ -72,6 +73,25 @@ export class ReportJob extends UpdateJob {
   @Shaped('a TCP port', (value) => Number.isInteger(value) && (value as number) > 0 && (value as number) < 65_536)
   @ApiProperty({ required: false, type: 'integer', minimum: 1, maximum: 65_535 })
   ssh_port?: number;
+
+  @Shaped('a time to come, as 2026-11-23T12:00:00Z, or null for never', isTimeToCome)
+  @Transform(({ value }: { value: unknown }) => (typeof value === 'string' ? new Date(value) : value), {
+    toClassOnly: true,
+  })
+  @ApiProperty({ required: false, nullable: true, type: String, format: 'date-time' })
+  shell_deadline?: Date | null;
+
+  @Shaped('a number of seconds from 1 on, or null for never', isSeconds)
+  @ApiProperty({ required: false, nullable: true, type: 'integer', minimum: 1 })
+  shell_idle_seconds?: number | null;
+}
+
+function isTimeToCome(value: unknown): boolean {
+  return value === null || (value instanceof Date && value.getTime() > Date.now());
+}
+
+function isSeconds(value: unknown): boolean {
+  return value === null || (Number.isInteger(value) && (value as number) >= 1 && (value as number) < 2 ** 31);
 }
 
 function isProgress(value: unknown): boolean {

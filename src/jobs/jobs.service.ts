@@ -74,7 +74,9 @@ export class JobsService {
 
   /** Takes what a worker or a client tells of a job. What is told of a job that has ended is refused, so that the worker stops. */
   async update(id: string, report: ReportJob): Promise<Job> {
-    const job = await this.jobs.manager.transaction((manager) => applyReport(manager, id, report));
+    const job = await this.jobs.manager.transaction((manager) =>
+      applyReport(manager, id, report, this.config.jobs.shellSeconds),
+    );
     if (isTerminal(job.status)) this.reconciler.wake();
     return job;
   }
@@ -128,7 +130,14 @@ function containersAfter(containers: SshContainer[] | null, { host_keys, ssh_por
   });
 }
 
-async function applyReport(manager: EntityManager, id: string, report: ReportJob): Promise<Job> {
+/** A shell gets its deadline when it opens, unless somebody has given it one. */
+function deadlineAfter(job: Job, { status, shell_deadline }: ReportJob, shellSeconds: number): Date | null {
+  if (shell_deadline !== undefined) return shell_deadline;
+  const opens = status === 'waiting_on_user' && job.status !== 'waiting_on_user';
+  return opens && shellSeconds && !job.shell_deadline ? new Date(Date.now() + shellSeconds * 1000) : job.shell_deadline;
+}
+
+async function applyReport(manager: EntityManager, id: string, report: ReportJob, shellSeconds: number): Promise<Job> {
   const job = await manager.findOne(Job, { where: { id, deleted: IsNull() }, lock: { mode: 'pessimistic_write' } });
   if (!job) throw problems.noSuchRecord('job', id);
   const {
@@ -136,6 +145,7 @@ async function applyReport(manager: EntityManager, id: string, report: ReportJob
     resultant_image_id = job.resultant_image_id,
     status_reason,
     progress,
+    shell_idle_seconds = job.shell_idle_seconds,
     ...shell
   } = report;
   if (isTerminal(job.status) && status !== job.status) throw problems.jobIsOver(id, job.status);
@@ -147,6 +157,8 @@ async function applyReport(manager: EntityManager, id: string, report: ReportJob
     ssh_containers: containersAfter(job.ssh_containers, shell),
     ...((status !== job.status || status_reason !== undefined) && { status_reason: status_reason ?? null }),
     ...((status !== job.status || progress !== undefined) && { progress: progress ?? null }),
+    shell_idle_seconds,
+    shell_deadline: deadlineAfter(job, report, shellSeconds),
     ...(ends && { ended: new Date() }),
   };
   await manager.update(Job, id, values as never);

@@ -37,7 +37,6 @@ export function launchSpec(job: Job, circumstances: LaunchCircumstances, config:
       jail: container.jail,
       listenAddress: config.jobs.local.listenAddress,
       port: container.connection_info.customer_access.port,
-      seconds: config.jobs.shellSeconds,
     },
     packing: config.jobs.packing,
     bucket: config.s3.bootImagesBucket,

@@ -29,8 +29,6 @@ export interface ShellSpec {
   /** Address and port on the machine on which sshd is reached. */
   listenAddress: string;
   port: number;
-  /** Seconds after which an abandoned shell ends; 0 for never. */
-  seconds: number;
 }
 
 /** The image that a customize job starts from. */

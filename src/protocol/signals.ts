@@ -15,8 +15,8 @@ export function signalDirectory(jail: boolean): string {
  * when the sandbox is dead and nobody can write to the image root any more.
  */
 export interface ShellOutcome {
-  /** `expired` where nobody ended the shell in time. */
-  signal: ShellSignal | 'expired';
+  /** `expired` where nobody ended the shell in time, `idle` where nobody was in it for too long. */
+  signal: ShellSignal | 'expired' | 'idle';
   /** How the image root is kept: as the changes over the source (`overlay`), or as a whole tree (`tree`). */
   root: 'overlay' | 'tree';
 }

@@ -8,6 +8,8 @@ export interface JobView {
   status_reason: string | null;
   progress: JobProgress | null;
   resultant_image_id: string | null;
+  shell_deadline: string | null;
+  shell_idle_seconds: number | null;
   image_root_archive_name: string;
   ssh_containers:
     | { jail: boolean; connection_info: { customer_access: { host: string; port: number } }; host_keys?: HostKey[] }[]

@@ -54,8 +54,8 @@ export abstract class ImsClient {
   abstract report(report: JobReport): Promise<ServerRecord>;
   /** Tells how far the job is. One try: a report that gets lost is no error, the next one replaces it. Rejects with JobIsOver only. */
   abstract reportProgress(progress: JobProgress): Promise<void>;
-  /** Rejects with JobIsOver where the job has ended or is deleted. */
-  abstract checkAlive(): Promise<void>;
+  /** The job's record as it is now; null where the server cannot be asked just now. One try. Rejects with JobIsOver only. */
+  abstract lookAtJob(): Promise<ServerRecord | null>;
   /** Registers an image without a link. Asked again, the server answers the record that it made before. */
   abstract createImage(image: NewImage): Promise<ServerRecord>;
   /** Completes an image by the link of its manifest. */
@@ -116,8 +116,17 @@ export class HttpImsClient extends ImsClient {
       });
   }
 
-  override async checkAlive(): Promise<void> {
-    refuseEnded(await this.askOfJob(() => this.ask('GET', this.job)));
+  override async lookAtJob(): Promise<ServerRecord | null> {
+    return this.askOfJob(() => this.tryOnce('GET', this.job)).then(
+      (record) => {
+        refuseEnded(record);
+        return record;
+      },
+      (error: unknown) => {
+        if (error instanceof JobIsOver) throw error;
+        return null;
+      },
+    );
   }
 
   override createImage(image: NewImage): Promise<ServerRecord> {

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import type { JobView } from '../../src/quickstart/api.js';
-import { command, System, until } from '../support/system.js';
+import { command, sleep, System, until } from '../support/system.js';
 
 async function withSystem(
   environment: Record<string, string>,
@@ -123,11 +123,42 @@ it('moves a shell to another port where its own was taken meanwhile, and says wh
   });
 }, 60_000);
 
-it('ends a shell that nobody ends', async () => {
-  await withSystem({ JOB_SHELL_SECONDS: '2' }, async (system, imageId, keyId) => {
+it('ends a shell that nobody ends, at a time that can be moved', async () => {
+  await withSystem({ JOB_SHELL_SECONDS: '8' }, async (system, imageId, keyId) => {
     const { id } = await system.startJob(imageId, keyId);
-    await system.waitFor(id, 'waiting_on_user');
-    expect((await system.waitFor(id, 'error')).status_reason).toContain('within 2 s');
+    const { shell_deadline } = await system.waitFor(id, 'waiting_on_user');
+    expect(Math.abs(Date.parse(shell_deadline!) - Date.now() - 8000)).toBeLessThan(3000);
+    const later = new Date(Date.now() + 3600_000);
+    const moved = await system.api.request<JobView>('PATCH', `/jobs/${id}`, { shell_deadline: later });
+    expect(Date.parse(moved.shell_deadline!)).toBe(later.getTime());
+    await sleep(10_000);
+    expect((await system.api.job(id)).status).toBe('waiting_on_user');
+    await system.api.request('PATCH', `/jobs/${id}`, { shell_deadline: new Date(Date.now() + 500) });
+    expect((await system.waitFor(id, 'error', 30)).status_reason).toContain('before the deadline of the shell');
+    await expect(
+      system.api.request('PATCH', `/jobs/${id}`, { shell_deadline: '2001-01-01T00:00:00Z' }),
+    ).rejects.toThrow(/shell_deadline: Must be a time to come/);
+  });
+}, 60_000);
+
+it('ends a shell that nobody uses', async () => {
+  await withSystem({ JOB_SHELL_IDLE_SECONDS: '4' }, async (system, imageId, keyId) => {
+    const { id } = await system.startJob(imageId, keyId);
+    const job = await system.waitFor(id, 'waiting_on_user');
+    expect(job.shell_idle_seconds).toBe(4);
+    await system.ssh(job, 'sleep 7');
+    expect((await system.api.job(id)).status).toBe('waiting_on_user');
+    expect((await system.waitFor(id, 'error', 20)).status_reason).toContain('nobody was logged in to the shell');
+  });
+}, 60_000);
+
+it('deletes jobs that were kept long enough', async () => {
+  await withSystem({ JOB_RETENTION_SECONDS: '2' }, async (system, imageId, keyId) => {
+    const job = await system.startJob(imageId, keyId);
+    const { resultant_image_id } = await complete(system, job);
+    await until('the job is gone', async () => (await system.api.jobs()).length === 0);
+    await system.expectNoTraces(job.id);
+    expect(await system.api.request('GET', `/images/${resultant_image_id}`)).toMatchObject({ name: 'result' });
   });
 }, 60_000);
 

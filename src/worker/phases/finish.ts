@@ -19,7 +19,7 @@ const INTERVAL = 100;
 export async function finish(context: PhaseContext): Promise<void> {
   const { job, directory, commands, ims, log } = context;
   const outcome = await outcomeOf(directory.outcome);
-  refuseOthers(outcome, job.shell.seconds);
+  refuseOthers(outcome);
   await ims.report({ status: 'packaging_artifacts' });
   const teardown = new Teardown();
   try {
@@ -47,11 +47,15 @@ async function outcomeOf(file: string): Promise<ShellOutcome> {
   }
 }
 
-function refuseOthers({ signal }: ShellOutcome, seconds: number): void {
+function refuseOthers({ signal }: ShellOutcome): void {
   if (signal === 'failed') throw new JobFailure('the user ended the shell by touching the file failed');
   if (signal === 'expired')
     throw new JobFailure(
-      `nobody touched the file complete or failed within ${seconds} s, which is how long a shell stays open (JOB_SHELL_SECONDS): start the job again`,
+      'nobody touched the file complete or failed before the deadline of the shell: start the job again, and move its shell_deadline by PATCH or raise JOB_SHELL_SECONDS where that is too short',
+    );
+  if (signal === 'idle')
+    throw new JobFailure(
+      'nobody was logged in to the shell for as long as an unused shell stays open: start the job again, and change its shell_idle_seconds by PATCH or raise JOB_SHELL_IDLE_SECONDS where that is too short',
     );
 }
 

@@ -4,6 +4,7 @@ import { rename, rm, writeFile } from 'node:fs/promises';
 import type { HostKey } from '../../protocol/job-report.js';
 import { type ShellOutcome, signalDirectory } from '../../protocol/signals.js';
 import { placeCaCertificate } from '../ca-certificate.js';
+import type { ServerRecord } from '../ims-client.js';
 import { ImageRoot, type MountedRoot } from '../image-root.js';
 import { JobFailure } from '../job-failure.js';
 import { findIn } from '../linux.js';
@@ -14,6 +15,7 @@ import { ShellNetwork, shellResolvConf } from '../sandbox/network.js';
 import { Sandbox } from '../sandbox/sandbox.js';
 import { waitForSshd } from '../sandbox/sshd-answers.js';
 import { openSshRelease, sshdConfig } from '../sandbox/sshd-config.js';
+import { waitForDeadline } from '../shell-deadline.js';
 import { InotifySignalFiles, removeSignalFiles, type SignalFiles } from '../signal-files.js';
 import { Teardown } from '../teardown.js';
 import type { PhaseContext } from './phase.js';
@@ -22,8 +24,6 @@ import type { PhaseContext } from './phase.js';
 const SSHD_SECONDS = 60;
 /** Milliseconds between two looks at the disk. */
 const DISK_INTERVAL = 2000;
-/** Longest delay of a timer, milliseconds (2^31 - 1). */
-const MAX_DELAY = 2_147_483_647;
 
 /**
  * Opens the image root to the user by ssh until he says how it ended. The outcome is written when nobody can write to the image root any
@@ -95,9 +95,9 @@ async function runShell(context: PhaseContext, root: ImageRoot, teardown: Teardo
   teardown.add(() => sandbox.kill());
   const port = await network.forward(job.shell.listenAddress, job.shell.port);
   await raceEnd(sandbox, waitForSshd(job.shell.listenAddress, port, SSHD_SECONDS));
-  await reportReady(context, hostKey, port);
+  const record = await reportReady(context, hostKey, port);
   const seen = job.shell.jail ? mounted.path : directory.box;
-  return waitForEnd(context, sandbox, new InotifySignalFiles(seen, signalDirectory(job.shell.jail)));
+  return waitForEnd(context, sandbox, record, new InotifySignalFiles(seen, signalDirectory(job.shell.jail)));
 }
 
 /** The kernel takes short paths for sockets only; this process stands in the job directory. */
@@ -138,9 +138,9 @@ function shellOfImage(root: string): string {
   throw new JobFailure('the image holds neither /bin/bash nor /bin/sh: start the job without a jail');
 }
 
-async function reportReady({ job, ims, log }: PhaseContext, hostKey: HostKey, port: number): Promise<void> {
+function reportReady({ job, ims, log }: PhaseContext, hostKey: HostKey, port: number): Promise<ServerRecord> {
   log('waits for the user', { address: `${job.shell.listenAddress}:${port}`, host_key: hostKey.fingerprint });
-  await ims.report({
+  return ims.report({
     status: 'waiting_on_user',
     host_keys: [hostKey],
     ...(port !== job.shell.port && { ssh_port: port }),
@@ -157,27 +157,26 @@ function raceEnd<T>(sandbox: Sandbox, work: Promise<T>): Promise<T> {
 
 /** Waits until the user ends the shell, or it has to be ended. */
 async function waitForEnd(
-  { job, disk }: PhaseContext,
+  { ims, disk }: PhaseContext,
   sandbox: Sandbox,
+  record: ServerRecord,
   files: SignalFiles,
 ): Promise<ShellOutcome['signal']> {
   const abort = new AbortController();
-  const timers: NodeJS.Timeout[] = [];
-  const expired = new Promise<'expired'>((resolve) => {
-    const delay = Math.min(job.shell.seconds * 1000, MAX_DELAY);
-    if (delay) timers.push(setTimeout(() => resolve('expired'), delay));
-  });
+  let timer: NodeJS.Timeout | undefined;
   const full = new Promise<never>((_, reject) => {
-    timers.push(setInterval(() => void disk.expectFree(0).catch(reject), DISK_INTERVAL));
+    timer = setInterval(() => void disk.expectFree(0).catch(reject), DISK_INTERVAL);
   });
   const ended = sandbox.ended.then(() => files.look() ?? refuseEnd());
   const signalled = files.next(abort.signal);
+  const deadline = waitForDeadline(record, ims, () => sandbox.isUsed(), abort.signal);
+  // Where another comes first, nobody waits for these.
+  for (const waiting of [signalled, deadline, ended]) waiting.catch(() => {});
   try {
-    return await Promise.race([signalled, ended, expired, full]);
+    return await Promise.race([signalled, ended, deadline, full]);
   } finally {
-    for (const timer of timers) clearTimeout(timer);
+    clearInterval(timer);
     abort.abort();
-    await signalled.catch(() => {});
   }
 }
 

@@ -141,23 +141,28 @@ export class Sandbox {
     return this.command.ended;
   }
 
+  /** Whether anything runs in it beside its sshd: a login, or what a user left running. */
+  isUsed(): boolean {
+    const first = childrenOf(this.command.pid)[0];
+    return first !== undefined && childrenOf(first).length > 0;
+  }
+
   /**
    * Ends everything in the sandbox, and resolves when it is dead. The first process of a pid namespace takes all others with it, and its
    * parent learns of its end only then; were the parent killed instead, others could go on for a moment.
    */
   async kill(): Promise<void> {
-    const first = findChild(this.command.pid);
-    if (first === null) this.command.kill();
+    const first = childrenOf(this.command.pid)[0];
+    if (first === undefined) this.command.kill();
     else process.kill(first, 'SIGKILL');
     await this.ended;
   }
 }
 
-/** The only child of a process; null where it has none. */
-function findChild(parent: number): number | null {
-  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
-  const child = pids.find((pid) => parentOf(pid) === parent);
-  return child === undefined ? null : Number(child);
+function childrenOf(parent: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && parentOf(name) === parent)
+    .map(Number);
 }
 
 /** From proc_pid_stat(5): the name of the program stands in parentheses and may hold anything. */

@@ -1,30 +1,46 @@
 import { createHash, type Hash } from 'node:crypto';
 import { Transform, type TransformCallback } from 'node:stream';
 import { s3Errors } from './s3-error.js';
-import type { ChunkSigner } from './signature.js';
+import type { ChunkVerifier } from './signature.js';
 
-/** Longest line between chunks: a length, a signature, or a trailer. */
+/** Longest line between chunks, bytes: a length, a signature, or a trailer. */
 const LINE_LIMIT = 4096;
+const TRAILER_LIMIT = 16;
 const HEADER = /^([0-9a-fA-F]{1,8})(?:;chunk-signature=([0-9a-f]{64}))?$/;
+const TRAILER_SIGNATURE = 'x-amz-trailer-signature';
 
 /**
  * Decodes `aws-chunked` bodies (AWS documentation, "Signature calculations for the authorization header: transferring payload in multiple
- * chunks"): chunks of `<length>[;chunk-signature=…]\r\n<content>\r\n`, the last of length 0, then trailers. Signatures are checked where
- * the stream has them. Nothing is trusted before the end: readers must wait for it.
+ * chunks"): chunks of `<length>[;chunk-signature=…]\r\n<content>\r\n`, the last of length 0, then trailers and an empty line. Signatures
+ * are checked where the stream has them. Nothing is trusted before the end: readers must wait for it.
  */
 export class ChunkedBody extends Transform {
-  /** Names in lower case; complete when the stream has ended. */
-  readonly trailers = new Map<string, string>();
+  private readonly trailers = new Map<string, string>();
   private buffer: Buffer = Buffer.alloc(0);
-  private state: 'header' | 'content' | 'content-end' | 'trailers' = 'header';
+  private state: 'header' | 'content' | 'content-end' | 'trailers' | 'end' = 'header';
   private left = 0;
-  private signature: string | undefined;
+  private signature = '';
   private hash: Hash | null = null;
-  private trailerText = '';
 
-  /** @param signer null for streams without signatures */
-  constructor(private readonly signer: ChunkSigner | null) {
+  /**
+   * @param verifier null for streams without signatures
+   * @param hasTrailers whether the stream was announced to have trailers
+   */
+  constructor(
+    private readonly verifier: ChunkVerifier | null,
+    private readonly hasTrailers: boolean,
+  ) {
     super({ highWaterMark: 1 << 20 });
+  }
+
+  /**
+   * A trailer of the stream, when that has ended.
+   * @throws S3Error where the stream had none of this name
+   */
+  trailer(name: string): string {
+    const value = this.trailers.get(name);
+    if (value === undefined) throw s3Errors.malformedTrailer(name);
+    return value;
   }
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
@@ -39,8 +55,9 @@ export class ChunkedBody extends Transform {
 
   override _flush(done: TransformCallback): void {
     try {
-      if (this.state !== 'trailers' || this.buffer.length) throw s3Errors.incompleteBody();
-      this.checkTrailer();
+      // Some clients leave out the last empty line.
+      if (this.buffer.length || !['trailers', 'end'].includes(this.state)) throw s3Errors.incompleteBody();
+      this.checkTrailers();
       done();
     } catch (error) {
       done(error as Error);
@@ -50,6 +67,7 @@ export class ChunkedBody extends Transform {
   /** Takes one piece off the buffer; false where it needs more bytes. */
   private step(): boolean {
     if (this.state === 'content') return this.takeContent();
+    if (this.state === 'end' && this.buffer.length) throw s3Errors.invalidRequest('Something follows the last chunk.');
     const line = this.takeLine();
     if (line === null) return false;
     if (this.state === 'content-end') this.endChunk(line);
@@ -72,8 +90,8 @@ export class ChunkedBody extends Transform {
     const match = HEADER.exec(line);
     if (!match) throw s3Errors.invalidRequest('A chunk has a malformed header.');
     this.left = Number.parseInt(match[1]!, 16);
-    this.signature = match[2];
-    this.hash = this.signer && createHash('sha256');
+    this.signature = match[2] ?? '';
+    this.hash = this.verifier && createHash('sha256');
     if (this.left) this.state = 'content';
     else {
       this.checkChunk();
@@ -99,22 +117,25 @@ export class ChunkedBody extends Transform {
   }
 
   private checkChunk(): void {
-    if (this.signer && this.signer.sign(this.hash!.digest('hex')) !== this.signature)
+    if (this.verifier && !this.verifier.isChunk(this.hash!.digest('hex'), this.signature))
       throw s3Errors.signatureDoesNotMatch();
   }
 
   private addTrailer(line: string): void {
-    if (!line) return;
+    if (!line) {
+      this.state = 'end';
+      return;
+    }
     const colon = line.indexOf(':');
-    if (colon < 1) throw s3Errors.invalidRequest('A trailer is malformed.');
-    const name = line.slice(0, colon).trim().toLowerCase();
-    this.trailers.set(name, line.slice(colon + 1).trim());
-    if (name !== 'x-amz-trailer-signature') this.trailerText += `${name}:${line.slice(colon + 1).trim()}\n`;
+    if (colon < 1 || !this.hasTrailers || this.trailers.size === TRAILER_LIMIT)
+      throw s3Errors.invalidRequest('A trailer is malformed, or was not announced.');
+    this.trailers.set(line.slice(0, colon).trim().toLowerCase(), line.slice(colon + 1).trim());
   }
 
-  private checkTrailer(): void {
-    if (!this.signer || !this.trailerText) return;
-    if (this.signer.signTrailer(this.trailerText) !== this.trailers.get('x-amz-trailer-signature'))
-      throw s3Errors.signatureDoesNotMatch();
+  private checkTrailers(): void {
+    if (!this.verifier || !this.hasTrailers) return;
+    const lines = [...this.trailers].filter(([name]) => name !== TRAILER_SIGNATURE);
+    const text = lines.map(([name, value]) => `${name}:${value}\n`).join('');
+    if (!this.verifier.isTrailer(text, this.trailer(TRAILER_SIGNATURE))) throw s3Errors.signatureDoesNotMatch();
   }
 }

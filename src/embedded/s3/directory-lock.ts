@@ -1,55 +1,48 @@
-import { randomUUID } from 'node:crypto';
-import { link, readFile, rm, writeFile } from 'node:fs/promises';
+import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import koffi from 'koffi';
 
-/** Who holds the lock. A pid is used again after a while; with the time at which its process began it is one of a kind. */
-interface Holder {
-  pid: number;
-  started: string;
-}
+const flock = koffi.load(null).func('flock', 'int', ['int', 'int']);
 
-/** When a process began, in clock ticks since boot (proc(5), field 22 of stat); null where there is no such process. */
-async function startOf(pid: number): Promise<string | null> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
-  // The second field is the command's name in parentheses, which may hold spaces and parentheses itself.
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return fields && fields[0] !== 'Z' ? fields[19]! : null;
-}
-
-async function readHolder(file: string): Promise<Holder | null> {
-  const text = await readFile(file, 'utf8').catch(() => null);
-  return text === null ? null : (JSON.parse(text) as Holder);
-}
+/** Operations of flock(2). */
+const LOCK_EX = 2;
+const LOCK_NB = 4;
 
 /**
- * Takes a lock file that is this process's alone; one whose holder has died is taken over.
+ * Takes a lock file that is this process's alone, without waiting.
+ *
+ * The lock is flock(2) on a file that this process keeps open. The kernel gives it up when the process ends, however it ends: there is no
+ * stale lock, so nothing to take over and no race in doing so. It is bound to the file, not to a pid or a network namespace, so it also
+ * holds between containers that share the directory. The file itself stays: who removes a lock file lets two processes lock two files of
+ * the same name. Its content, the pid of the holder, is for people.
+ *
  * @returns function that gives the lock back
  * @throws Error that names the directory and the holder
  */
-export async function lockDirectory(directory: string, file: string): Promise<() => Promise<void>> {
-  const mine = `${file}.${randomUUID()}`;
-  await writeFile(
-    mine,
-    JSON.stringify({ pid: process.pid, started: await startOf(process.pid) } satisfies Record<keyof Holder, unknown>),
-  );
+export function lockDirectory(directory: string, file: string): () => void {
+  // A number, not a FileHandle: the lock would end when that is collected as garbage.
+  const fd = openSync(file, constants.O_RDWR | constants.O_CREAT, 0o600);
   try {
-    for (;;) {
-      // link() makes the lock with its content in one step, and fails where there is one.
-      const isTaken = await link(mine, file).then(
-        () => false,
-        (error: NodeJS.ErrnoException) => {
-          if (error.code === 'EEXIST') return true;
-          throw error;
-        },
-      );
-      if (!isTaken) return () => rm(file, { force: true });
-      const holder = await readHolder(file);
-      if (holder && (await startOf(holder.pid)) === holder.started)
-        throw new Error(
-          `${directory} is in use by the server with pid ${holder.pid}: stop it, or choose another STATE_DIR`,
-        );
-      await rm(file, { force: true });
-    }
-  } finally {
-    await rm(mine, { force: true });
+    takeLock(fd, directory);
+    ftruncateSync(fd);
+    writeSync(fd, `${process.pid}\n`, 0);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
   }
+  return () => closeSync(fd);
+}
+
+function takeLock(fd: number, directory: string): void {
+  if (flock(fd, LOCK_EX | LOCK_NB) === 0) return;
+  const errno = koffi.errno();
+  if (errno !== osConstants.errno.EWOULDBLOCK)
+    throw new Error(
+      `the file system of ${directory} has no locks (errno ${errno}): choose a STATE_DIR on a local disk`,
+    );
+  // A holder that has just taken the lock may not have written its pid yet.
+  const pid = readFileSync(fd, 'utf8').trim();
+  throw new Error(
+    `${directory} is in use by the server${pid && ` with pid ${pid}`}: stop it, or choose another STATE_DIR`,
+  );
 }

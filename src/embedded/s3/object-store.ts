@@ -1,23 +1,30 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
+import {
+  type FileHandle,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+  truncate,
+} from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
-import { type Checksum, CHECKSUMS, type ChecksumName } from './checksums.js';
-import { S3Error, s3Errors } from './s3-error.js';
-
-/** A run of bytes of a blob; an object is a list of them. */
-export interface Segment {
-  blob: string;
-  offset: number;
-  size: number;
-}
+import type { ChecksumName } from './checksums.js';
+import { type Content, ContentCheck, type Expectation } from './content-check.js';
+import { asS3Error, s3Errors } from './s3-error.js';
+import { joinSegments, type Segment } from './segments.js';
 
 /** What a client says of an object beside its content. */
 export interface ObjectAttributes {
   metadata: Record<string, string>;
-  contentType: string;
-  contentEncoding?: string;
+  /** Headers that its readers get: `content-type`, `cache-control` and so on. */
+  headers: Record<string, string>;
 }
 
 export interface StoredObject extends ObjectAttributes {
@@ -48,27 +55,26 @@ export interface Upload extends ObjectAttributes {
   parts: Map<number, Part>;
 }
 
-/** What a body must turn out to be; a function tells it when the body has ended. */
-export interface Expectation {
-  /** Bytes. */
-  length?: number;
-  /** Base64. */
-  md5?: string;
-  /** Hex. */
-  sha256?: string;
-  checksums?: Partial<Record<ChecksumName, string | (() => string | undefined)>>;
-}
-
 /** What a write asks of the object that it replaces. */
 export interface Precondition {
   ifMatch?: string;
   ifNoneMatch?: string;
 }
 
-interface Content {
+interface Bucket {
+  objects: Map<string, StoredObject>;
+  /** In byte order; null when it has to be made again. */
+  sortedKeys: string[] | null;
+  /** Objects that are just being made visible. */
+  commits: number;
+}
+
+/** Where parts of an upload are written in its file. */
+interface Places {
+  /** Bytes of a place; 0 while no part has come. */
   size: number;
-  md5: string;
-  checksums: Partial<Record<ChecksumName, string>>;
+  /** Numbers of the parts that are being written. */
+  writing: Set<number>;
 }
 
 /** Smallest part that is not the last one, as S3 has it. */
@@ -90,30 +96,6 @@ function compareBytes(left: string, right: string): number {
   return Buffer.compare(Buffer.from(left), Buffer.from(right));
 }
 
-/** Bytes of a run of segments from `start`, `end` included. */
-export function sliceSegments(segments: readonly Segment[], start: number, end: number): Segment[] {
-  const slice: Segment[] = [];
-  let position = 0;
-  for (const segment of segments) {
-    const from = Math.max(start - position, 0);
-    const to = Math.min(end + 1 - position, segment.size);
-    if (from < to) slice.push({ blob: segment.blob, offset: segment.offset + from, size: to - from });
-    position += segment.size;
-  }
-  return slice;
-}
-
-/** Joins neighbours that follow each other in one blob: an upload whose parts were written in place becomes one segment. */
-function joinSegments(segments: readonly Segment[]): Segment[] {
-  const joined: Segment[] = [];
-  for (const segment of segments) {
-    const last = joined.at(-1);
-    if (last && last.blob === segment.blob && last.offset + last.size === segment.offset) last.size += segment.size;
-    else joined.push({ ...segment });
-  }
-  return joined;
-}
-
 /**
  * Objects on a disk. Content lies in blobs, files that never change once an object refers to them; an object is a JSON record that is
  * renamed into place when its content is on the disk. So a crash at any moment leaves the old object or the new one, and at start what no
@@ -123,14 +105,14 @@ function joinSegments(segments: readonly Segment[]): Segment[] {
  * object is one file without another copy; other parts become blobs of their own.
  */
 export class ObjectStore {
-  private readonly buckets = new Map<string, Map<string, StoredObject>>();
+  private readonly buckets = new Map<string, Bucket>();
   private readonly uploads = new Map<string, Upload>();
-  private readonly sortedKeys = new Map<string, string[]>();
   private readonly locks = new Map<string, Promise<unknown>>();
   /** How many objects and uploads, and readers, use a blob. */
   private readonly uses = new Map<string, number>();
-  /** Size of the parts that are written in place, and those that are being written, by upload. */
-  private readonly places = new Map<string, { size: number; writing: Set<number> }>();
+  /** By upload; also of one that has ended, until the last writer of a part has noticed. */
+  private readonly places = new Map<string, Places>();
+  private readonly removals = new Set<Promise<void>>();
 
   constructor(
     private readonly directory: string,
@@ -149,11 +131,17 @@ export class ObjectStore {
   /** Reads what is there and removes what a crash left. */
   async open(): Promise<void> {
     for (const name of ['temporary', 'blobs', 'objects', 'uploads']) await mkdir(this.file(name), { recursive: true });
-    for (const name of await readdir(this.file('temporary'))) await rm(this.file('temporary', name), { force: true });
+    for (const name of await readdir(this.file('temporary')))
+      await rm(this.file('temporary', name), { recursive: true, force: true });
     for (const bucket of await readdir(this.file('objects'))) await this.openBucket(bucket);
     for (const id of await readdir(this.file('uploads'))) await this.openUpload(id);
     for (const blob of await readdir(this.file('blobs')))
       if (!this.uses.has(blob)) await rm(this.file('blobs', blob), { force: true });
+  }
+
+  /** Waits for removals that nobody waited for. */
+  async settle(): Promise<void> {
+    await Promise.all(this.removals);
   }
 
   private async openBucket(bucket: string): Promise<void> {
@@ -164,7 +152,7 @@ export class ObjectStore {
         objects.set(object.key, object);
         this.use(object.segments);
       }
-    this.buckets.set(bucket, objects);
+    this.buckets.set(bucket, { objects, sortedKeys: null, commits: 0 });
   }
 
   private async openUpload(id: string): Promise<void> {
@@ -194,9 +182,25 @@ export class ObjectStore {
       if (left) this.uses.set(blob, left);
       else {
         this.uses.delete(blob);
-        void rm(this.file('blobs', blob), { force: true }).catch(() => {});
+        this.removeBlob(blob);
       }
     }
+  }
+
+  /** What cannot be removed now is removed at the next start. */
+  private removeBlob(blob: string): void {
+    const removal = rm(this.file('blobs', blob), { force: true })
+      .catch(() => {})
+      .finally(() => this.removals.delete(removal));
+    this.removals.add(removal);
+  }
+
+  /** Removes a directory in one step, for a crash in the middle would leave a part of it. */
+  private async removeDirectory(directory: string): Promise<void> {
+    const temporary = this.file('temporary', randomUUID());
+    await rename(directory, temporary);
+    await syncDirectory(path.dirname(directory));
+    await rm(temporary, { recursive: true, force: true });
   }
 
   /** Runs steps with the same name one after the other. */
@@ -237,37 +241,48 @@ export class ObjectStore {
     return [...this.buckets.keys()].toSorted(compareBytes);
   }
 
+  private bucket(name: string): Bucket {
+    const bucket = this.buckets.get(name);
+    if (!bucket) throw s3Errors.noSuchBucket();
+    return bucket;
+  }
+
+  /** @throws S3Error where there is no such bucket */
   objectsOf(bucket: string): ReadonlyMap<string, StoredObject> {
-    const objects = this.buckets.get(bucket);
-    if (!objects) throw s3Errors.noSuchBucket();
-    return objects;
+    return this.bucket(bucket).objects;
   }
 
-  private writableObjectsOf(bucket: string): Map<string, StoredObject> {
-    return this.objectsOf(bucket) as Map<string, StoredObject>;
+  async createBucket(name: string): Promise<void> {
+    if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(name)) throw s3Errors.invalidBucketName();
+    return this.exclusively(`bucket:${name}`, async () => {
+      if (this.buckets.has(name)) throw s3Errors.bucketExists();
+      await mkdir(this.file('objects', name), { recursive: true });
+      await syncDirectory(this.file('objects'));
+      this.buckets.set(name, { objects: new Map(), sortedKeys: null, commits: 0 });
+    });
   }
 
-  async createBucket(bucket: string): Promise<void> {
-    if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(bucket)) throw s3Errors.invalidBucketName();
-    if (this.buckets.has(bucket)) throw s3Errors.bucketExists();
-    this.buckets.set(bucket, new Map());
-    await mkdir(this.file('objects', bucket), { recursive: true });
-    await syncDirectory(this.file('objects'));
-  }
-
-  async deleteBucket(bucket: string): Promise<void> {
-    if (this.objectsOf(bucket).size) throw s3Errors.bucketNotEmpty();
-    this.buckets.delete(bucket);
-    await rm(this.file('objects', bucket), { recursive: true, force: true });
+  /** Removes an empty bucket and the uploads that were begun in it. */
+  async deleteBucket(name: string): Promise<void> {
+    return this.exclusively(`bucket:${name}`, async () => {
+      const bucket = this.bucket(name);
+      if (bucket.objects.size || bucket.commits) throw s3Errors.bucketNotEmpty();
+      const uploads = this.uploadsOf(name);
+      this.buckets.delete(name);
+      try {
+        await this.removeDirectory(this.file('objects', name));
+      } catch (error) {
+        this.buckets.set(name, bucket);
+        throw error;
+      }
+      for (const upload of uploads) await this.abortUpload(upload).catch(ignoreMissingUpload);
+    });
   }
 
   /** Keys of a bucket in byte order. */
-  keysOf(bucket: string): readonly string[] {
-    const known = this.sortedKeys.get(bucket);
-    if (known) return known;
-    const keys = [...this.objectsOf(bucket).keys()].toSorted(compareBytes);
-    this.sortedKeys.set(bucket, keys);
-    return keys;
+  keysOf(name: string): readonly string[] {
+    const bucket = this.bucket(name);
+    return (bucket.sortedKeys ??= [...bucket.objects.keys()].toSorted(compareBytes));
   }
 
   // Objects
@@ -286,83 +301,96 @@ export class ObjectStore {
     expected: Expectation,
     when: Precondition,
   ): Promise<StoredObject> {
-    this.objectsOf(bucket);
-    const blob = randomUUID();
-    const content = await this.writeBlob(blob, body, expected);
-    const segments = content.size ? [{ blob, offset: 0, size: content.size }] : [];
-    this.use([{ blob, offset: 0, size: 0 }]);
+    this.checkPrecondition(bucket, key, when);
+    const { content, segments } = await this.writeBlob(body, expected);
     try {
-      return await this.commit(
-        bucket,
-        {
-          ...attributes,
-          key,
-          size: content.size,
-          etag: content.md5,
-          modified: now(),
-          checksums: content.checksums,
-          segments,
-        },
-        when,
-      );
+      const { size, md5: etag, checksums } = content;
+      return await this.commit(bucket, { ...attributes, key, size, etag, modified: now(), checksums, segments }, when);
     } finally {
-      this.unuse([{ blob, offset: 0, size: 0 }]);
+      this.unuse(segments);
     }
   }
 
+  private checkPrecondition(bucket: string, key: string, { ifMatch, ifNoneMatch }: Precondition): void {
+    const etag = this.objectsOf(bucket).get(key)?.etag;
+    if (ifMatch !== undefined && !matches(ifMatch, etag)) throw s3Errors.preconditionFailed();
+    if (ifNoneMatch !== undefined && matches(ifNoneMatch, etag)) throw s3Errors.preconditionFailed();
+  }
+
   /** Makes an object visible in place of what has its key. */
-  private async commit(bucket: string, object: StoredObject, when: Precondition): Promise<StoredObject> {
-    return this.exclusively(`${bucket}/${object.key}`, async () => {
-      const objects = this.writableObjectsOf(bucket);
-      const old = objects.get(object.key);
-      if (when.ifNoneMatch === '*' && old) throw s3Errors.preconditionFailed();
-      if (when.ifMatch !== undefined && !matches(when.ifMatch, old?.etag)) throw s3Errors.preconditionFailed();
+  private async commit(name: string, object: StoredObject, when: Precondition): Promise<StoredObject> {
+    return this.exclusively(`object:${name}/${object.key}`, async () => {
+      const bucket = this.bucket(name);
+      this.checkPrecondition(name, object.key, when);
       this.use(object.segments);
+      bucket.commits++;
       try {
-        await this.writeRecord(this.objectFile(bucket, object.key), object);
+        await this.writeRecord(this.objectFile(name, object.key), object);
       } catch (error) {
         this.unuse(object.segments);
-        throw spaceError(error);
+        throw error;
+      } finally {
+        bucket.commits--;
       }
-      objects.set(object.key, object);
-      if (!old) this.sortedKeys.delete(bucket);
+      const old = bucket.objects.get(object.key);
+      bucket.objects.set(object.key, object);
       if (old) this.unuse(old.segments);
+      else bucket.sortedKeys = null;
       return object;
     });
   }
 
   /** A copy shares no blob with its source, as blobs have one owner each; it takes hard links, not bytes. */
-  async copy(source: StoredObject, bucket: string, key: string, attributes: ObjectAttributes): Promise<StoredObject> {
-    this.objectsOf(bucket);
-    const links = new Map<string, string>();
+  async copy(
+    source: StoredObject,
+    bucket: string,
+    key: string,
+    { metadata, headers }: ObjectAttributes,
+    when: Precondition,
+  ): Promise<StoredObject> {
+    this.checkPrecondition(bucket, key, when);
     this.use(source.segments);
     try {
-      for (const { blob } of source.segments) {
-        if (links.has(blob)) continue;
-        links.set(blob, randomUUID());
-        await link(this.file('blobs', blob), this.file('blobs', links.get(blob)!));
+      const segments = await this.linkSegments(source.segments);
+      try {
+        const { size, etag, checksums } = source;
+        const copy = { key, metadata, headers, size, etag, modified: now(), checksums, segments };
+        return await this.commit(bucket, copy, when);
+      } finally {
+        this.unuse(segments);
       }
-      await syncDirectory(this.file('blobs'));
-      const segments = source.segments.map((segment) => ({ ...segment, blob: links.get(segment.blob)! }));
-      return await this.commit(bucket, { ...source, ...attributes, key, modified: now(), segments }, {});
-    } catch (error) {
-      for (const blob of links.values()) await rm(this.file('blobs', blob), { force: true });
-      throw error;
     } finally {
       this.unuse(source.segments);
     }
   }
 
-  async delete(bucket: string, key: string): Promise<void> {
-    return this.exclusively(`${bucket}/${key}`, async () => {
-      const objects = this.writableObjectsOf(bucket);
-      const object = objects.get(key);
+  /** The same bytes in blobs of their own; the caller uses them. */
+  private async linkSegments(segments: readonly Segment[]): Promise<Segment[]> {
+    const links = new Map(segments.map(({ blob }) => [blob, randomUUID() as string]));
+    try {
+      for (const [blob, other] of links) await link(this.file('blobs', blob), this.file('blobs', other));
+      await syncDirectory(this.file('blobs'));
+    } catch (error) {
+      for (const other of links.values()) this.removeBlob(other);
+      throw error;
+    }
+    const linked = segments.map((segment) => ({ ...segment, blob: links.get(segment.blob)! }));
+    this.use(linked);
+    return linked;
+  }
+
+  /** A key that is not there is deleted already. */
+  async delete(name: string, key: string, when: Precondition = {}): Promise<void> {
+    return this.exclusively(`object:${name}/${key}`, async () => {
+      const bucket = this.bucket(name);
+      const object = bucket.objects.get(key);
       if (!object) return;
-      const file = this.objectFile(bucket, key);
+      this.checkPrecondition(name, key, when);
+      const file = this.objectFile(name, key);
       await rm(file, { force: true });
       await syncDirectory(path.dirname(file));
-      objects.delete(key);
-      this.sortedKeys.delete(bucket);
+      bucket.objects.delete(key);
+      bucket.sortedKeys = null;
       this.unuse(object.segments);
     });
   }
@@ -370,29 +398,38 @@ export class ObjectStore {
   /** Content as a stream. What is deleted or replaced meanwhile stays until its last reader is done. */
   read(segments: readonly Segment[]): Readable {
     this.use(segments);
-    const files = (async function* (store: ObjectStore) {
-      for (const { blob, offset, size } of segments)
-        yield* createReadStream(store.file('blobs', blob), {
-          start: offset,
-          end: offset + size - 1,
-          highWaterMark: 1 << 20,
-        });
-    })(this);
-    const stream = Readable.from(files, { objectMode: false, highWaterMark: 1 << 20 });
+    const stream = Readable.from(this.bytesOf(segments), { objectMode: false, highWaterMark: 1 << 20 });
     stream.once('close', () => this.unuse(segments));
     return stream;
   }
 
-  /** The file that is the whole content of an object, where it is one file. */
-  fileOf({ segments, size }: StoredObject): string | null {
+  private async *bytesOf(segments: readonly Segment[]): AsyncGenerator<Buffer> {
+    for (const { blob, offset, size } of segments) {
+      const options = { start: offset, end: offset + size - 1, highWaterMark: 1 << 20 };
+      let left = size;
+      for await (const chunk of createReadStream(this.file('blobs', blob), options) as AsyncIterable<Buffer>) {
+        left -= chunk.length;
+        yield chunk;
+      }
+      // The reader must hear of it: it would wait for the rest.
+      if (left) throw new Error(`the blob ${blob} is ${left} bytes shorter than its record says`);
+    }
+  }
+
+  /** The file that is the whole content of an object and nothing else, and that nobody writes to; null where there is none. */
+  async fileOf({ segments, size }: StoredObject): Promise<string | null> {
     const [only, ...others] = segments;
-    return only && !others.length && only.offset === 0 && only.size === size ? this.file('blobs', only.blob) : null;
+    if (!only || others.length || only.offset !== 0 || this.places.has(only.blob)) return null;
+    const file = this.file('blobs', only.blob);
+    // Parts that were not named when their upload was completed may follow.
+    return (await stat(file)).size === size ? file : null;
   }
 
   // Content
 
-  /** Writes a body into a new blob. Nothing is left of one that is not what it should be. */
-  private async writeBlob(blob: string, body: Readable, expected: Expectation): Promise<Content> {
+  /** Writes a body into a new blob, which the caller uses. Nothing is left of a body that is not what it should be. */
+  private async writeBlob(body: Readable, expected: Expectation): Promise<{ content: Content; segments: Segment[] }> {
+    const blob = randomUUID();
     const temporary = this.file('temporary', blob);
     try {
       const handle = await open(temporary, 'wx', 0o600);
@@ -403,12 +440,18 @@ export class ObjectStore {
       } finally {
         await handle.close();
       }
+      // No bytes need no blob.
+      if (!content.size) return { content, segments: [] };
       await rename(temporary, this.file('blobs', blob));
       await syncDirectory(this.file('blobs'));
-      return content;
+      const segments = [{ blob, offset: 0, size: content.size }];
+      this.use(segments);
+      return { content, segments };
     } catch (error) {
+      this.removeBlob(blob);
+      throw error;
+    } finally {
       await rm(temporary, { force: true });
-      throw spaceError(error);
     }
   }
 
@@ -419,32 +462,20 @@ export class ObjectStore {
     body: Readable,
     expected: Expectation,
   ): Promise<Content> {
-    const md5 = createHash('md5');
-    const sha256 = expected.sha256 ? createHash('sha256') : null;
-    const checksums = (Object.keys(expected.checksums ?? {}) as ChecksumName[]).map(
-      (name): [ChecksumName, Checksum] => [name, CHECKSUMS[name]()],
-    );
+    const check = new ContentCheck(expected);
     await this.checkSpace(expected.length ?? 0);
-    let size = 0;
+    let position = offset;
     let unchecked = 0;
     for await (const chunk of gathered(body)) {
       if ((unchecked += chunk.length) > SPACE_INTERVAL) {
         await this.checkSpace(0);
         unchecked = 0;
       }
-      md5.update(chunk);
-      sha256?.update(chunk);
-      for (const [, checksum] of checksums) checksum.update(chunk);
-      await writeFully(handle, chunk, offset + size);
-      size += chunk.length;
+      check.update(chunk);
+      await writeFully(handle, chunk, position);
+      position += chunk.length;
     }
-    const content = {
-      size,
-      md5: md5.digest('hex'),
-      checksums: Object.fromEntries(checksums.map(([name, checksum]) => [name, checksum.digest()])),
-    };
-    checkContent(content, sha256?.digest('hex'), expected);
-    return content;
+    return check.end();
   }
 
   /** A full disk hurts more than this store: the database beside it stops. */
@@ -459,7 +490,14 @@ export class ObjectStore {
     this.objectsOf(bucket);
     const id = randomUUID();
     const record = { ...attributes, id, bucket, key, initiated: now() };
-    await this.writeRecord(this.file('uploads', id, 'upload.json'), record);
+    try {
+      await this.writeRecord(this.file('uploads', id, 'upload.json'), record);
+      // The bucket may have gone meanwhile, and its uploads with it.
+      this.objectsOf(bucket);
+    } catch (error) {
+      await rm(this.file('uploads', id), { recursive: true, force: true });
+      throw error;
+    }
     const upload = { ...record, parts: new Map<number, Part>() };
     this.uploads.set(id, upload);
     this.places.set(id, { size: 0, writing: new Set() });
@@ -496,17 +534,16 @@ export class ObjectStore {
     const place = this.placeOf(upload, number, expected.length);
     const { content, segments } =
       place === null
-        ? await this.writeLoosePart(body, expected)
+        ? await this.writeBlob(body, expected)
         : await this.writePartInPlace(upload, number, place, body, expected);
-    this.use(segments);
     const part: Part = { number, size: content.size, md5: content.md5, modified: now(), segments };
-    return this.exclusively(upload.id, async () => {
+    return this.exclusively(`upload:${upload.id}`, async () => {
       try {
         this.upload(upload.bucket, upload.key, upload.id);
         await this.writeRecord(this.file('uploads', upload.id, `${number}.part.json`), part);
       } catch (error) {
         this.unuse(segments);
-        throw spaceError(error);
+        throw error;
       }
       const old = upload.parts.get(number);
       upload.parts.set(number, part);
@@ -525,33 +562,38 @@ export class ObjectStore {
     return (number - 1) * places.size;
   }
 
+  /** Writes a part into the file of its upload; the caller uses the segment. */
   private async writePartInPlace(
     upload: Upload,
     number: number,
     offset: number,
     body: Readable,
     expected: Expectation,
-  ) {
+  ): Promise<{ content: Content; segments: Segment[] }> {
+    // Held while it is written, so that the file goes when the upload is aborted meanwhile.
+    const hold = [{ blob: upload.id, offset, size: 0 }];
+    this.use(hold);
     try {
       const handle = await open(this.file('blobs', upload.id), constants.O_RDWR | constants.O_CREAT, 0o600);
       try {
         const content = await this.writeContent(handle, offset, body, expected);
         await handle.datasync();
-        return { content, segments: [{ blob: upload.id, offset, size: content.size }] };
+        const segments = [{ blob: upload.id, offset, size: content.size }];
+        this.use(segments);
+        return { content, segments };
       } finally {
         await handle.close();
       }
-    } catch (error) {
-      throw spaceError(error);
     } finally {
-      this.places.get(upload.id)?.writing.delete(number);
+      this.unuse(hold);
+      this.leavePlace(upload.id, number);
     }
   }
 
-  private async writeLoosePart(body: Readable, expected: Expectation) {
-    const blob = randomUUID();
-    const content = await this.writeBlob(blob, body, expected);
-    return { content, segments: [{ blob, offset: 0, size: content.size }] };
+  private leavePlace(id: string, number: number): void {
+    const writing = this.places.get(id)!.writing;
+    writing.delete(number);
+    if (!writing.size && !this.uploads.has(id)) this.places.delete(id);
   }
 
   /** Makes the object of the parts that are named, and forgets the upload. */
@@ -560,7 +602,7 @@ export class ObjectStore {
     named: readonly { number: number; etag: string }[],
     when: Precondition,
   ): Promise<StoredObject> {
-    return this.exclusively(upload.id, async () => {
+    return this.exclusively(`upload:${upload.id}`, async () => {
       this.upload(upload.bucket, upload.key, upload.id);
       const parts = chooseParts(upload, named);
       await syncDirectory(this.file('blobs'));
@@ -570,8 +612,7 @@ export class ObjectStore {
         {
           key: upload.key,
           metadata: upload.metadata,
-          contentType: upload.contentType,
-          ...(upload.contentEncoding && { contentEncoding: upload.contentEncoding }),
+          headers: upload.headers,
           size: parts.reduce((sum, { size }) => sum + size, 0),
           etag: `${createHash('md5').update(Buffer.concat(digests)).digest('hex')}-${parts.length}`,
           modified: now(),
@@ -581,12 +622,13 @@ export class ObjectStore {
         when,
       );
       await this.forgetUpload(upload);
+      await this.trim(upload.id, object);
       return object;
     });
   }
 
   async abortUpload(upload: Upload): Promise<void> {
-    await this.exclusively(upload.id, async () => {
+    await this.exclusively(`upload:${upload.id}`, async () => {
       this.upload(upload.bucket, upload.key, upload.id);
       await this.forgetUpload(upload);
     });
@@ -594,11 +636,23 @@ export class ObjectStore {
 
   private async forgetUpload(upload: Upload): Promise<void> {
     this.uploads.delete(upload.id);
-    this.places.delete(upload.id);
-    await rm(this.file('uploads', upload.id), { recursive: true, force: true });
+    if (!this.places.get(upload.id)?.writing.size) this.places.delete(upload.id);
+    await this.removeDirectory(this.file('uploads', upload.id));
     for (const { segments } of upload.parts.values()) this.unuse(segments);
     this.unuse([{ blob: upload.id, offset: 0, size: 0 }]);
   }
+
+  /** Gives back the space of parts that the finished object left out, at the end of the upload's file. */
+  private async trim(blob: string, { segments }: StoredObject): Promise<void> {
+    const end = Math.max(0, ...segments.filter((item) => item.blob === blob).map(({ offset, size }) => offset + size));
+    if (!end || this.places.has(blob)) return;
+    // Another request may have deleted the object already.
+    await truncate(this.file('blobs', blob), end).catch(() => {});
+  }
+}
+
+function ignoreMissingUpload(error: unknown): void {
+  if (asS3Error(error)?.code !== 'NoSuchUpload') throw error;
 }
 
 function chooseParts(upload: Upload, named: readonly { number: number; etag: string }[]): Part[] {
@@ -613,17 +667,6 @@ function chooseParts(upload: Upload, named: readonly { number: number; etag: str
   return parts;
 }
 
-function checkContent(content: Content, sha256: string | undefined, expected: Expectation): void {
-  if (expected.length !== undefined && content.size !== expected.length) throw s3Errors.incompleteBody();
-  if (expected.md5 && Buffer.from(content.md5, 'hex').toString('base64') !== expected.md5)
-    throw s3Errors.badDigest('md5');
-  if (expected.sha256 && sha256 !== expected.sha256) throw s3Errors.wrongSha256();
-  for (const [name, value] of Object.entries(expected.checksums ?? {})) {
-    const wanted = typeof value === 'function' ? value() : value;
-    if (wanted !== undefined && wanted !== content.checksums[name as ChecksumName]) throw s3Errors.badDigest(name);
-  }
-}
-
 /** Whether an etag satisfies `If-Match`. */
 export function matches(condition: string, etag: string | undefined): boolean {
   if (etag === undefined) return false;
@@ -636,21 +679,16 @@ function now(): string {
   return new Date().toISOString();
 }
 
-function spaceError(error: unknown): unknown {
-  const isFull = ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
-  return isFull && !(error instanceof S3Error) ? s3Errors.diskFull() : error;
-}
-
 async function writeFully(handle: FileHandle, chunk: Buffer, position: number): Promise<void> {
   for (let done = 0; done < chunk.length;)
     done += (await handle.write(chunk, done, chunk.length - done, position + done)).bytesWritten;
 }
 
-/** Gathers what arrives in small pieces, so that the disk is written to in large ones. */
+/** Gathers what arrives in small pieces, so that the disk is written to in large ones. The stream is left to who made it. */
 async function* gathered(body: Readable): AsyncGenerator<Buffer> {
   let pieces: Buffer[] = [];
   let size = 0;
-  for await (const piece of body as AsyncIterable<Buffer>) {
+  for await (const piece of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     pieces.push(piece);
     if ((size += piece.length) < 1 << 20) continue;
     yield Buffer.concat(pieces);

@@ -29,11 +29,15 @@ export const s3Errors = {
   invalidRange: () => new S3Error(416, 'InvalidRange', 'The range lies outside of the object.'),
   invalidRequest: (what: string) => new S3Error(400, 'InvalidRequest', what),
   keyTooLong: () => new S3Error(400, 'KeyTooLongError', 'The key is longer than 1024 bytes.'),
+  malformedTrailer: (name: string) => new S3Error(400, 'MalformedTrailerError', `The trailer ${name} is missing.`),
   malformedXml: () => new S3Error(400, 'MalformedXML', 'The XML is not as it should be.'),
+  missingLength: (name: string) => new S3Error(411, 'MissingContentLength', `The header ${name} is missing.`),
   methodNotAllowed: () => new S3Error(405, 'MethodNotAllowed', 'The method is not allowed here.'),
   noSuchBucket: () => new S3Error(404, 'NoSuchBucket', 'The bucket does not exist.'),
   noSuchKey: () => new S3Error(404, 'NoSuchKey', 'The key does not exist.'),
+  noSuchPolicy: () => new S3Error(404, 'NoSuchBucketPolicy', 'The bucket has no policy.'),
   noSuchUpload: () => new S3Error(404, 'NoSuchUpload', 'The upload does not exist: it was completed or aborted.'),
+  noSuchVersion: () => new S3Error(404, 'NoSuchVersion', 'The bucket keeps no versions.'),
   notImplemented: (what: string) => new S3Error(501, 'NotImplemented', `This store does not implement ${what}.`),
   notModified: () => new S3Error(304, 'NotModified', 'Not modified.'),
   preconditionFailed: () => new S3Error(412, 'PreconditionFailed', 'A precondition of the request does not hold.'),
@@ -42,5 +46,12 @@ export const s3Errors = {
     new S3Error(403, 'SignatureDoesNotMatch', 'The signature does not match: check the secret key.'),
   timeTooSkewed: () =>
     new S3Error(403, 'RequestTimeTooSkewed', 'The clocks of client and store differ by more than 15 minutes.'),
+  unsignedHeader: (name: string) => new S3Error(403, 'AccessDenied', `The header ${name} must be signed.`),
   wrongSha256: () => new S3Error(400, 'XAmzContentSHA256Mismatch', 'The content does not match x-amz-content-sha256.'),
 };
+
+/** What an error means to a client: itself, or a full disk; null where the store is to blame. */
+export function asS3Error(error: unknown): S3Error | null {
+  if (error instanceof S3Error) return error;
+  return ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '') ? s3Errors.diskFull() : null;
+}

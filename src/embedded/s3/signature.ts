@@ -16,22 +16,31 @@ export interface SignedRequest {
   headers: IncomingHttpHeaders;
 }
 
-/** What verifies the chunks of a signed stream: each signature covers the one before. */
-export interface ChunkSigner {
-  /** @returns signature of a chunk with this sha256 (hex) */
-  sign(sha256OfChunk: string): string;
-  /** @returns signature of the trailer lines */
-  signTrailer(trailer: string): string;
+/** What verifies the pieces of a signed stream, in their order: each signature covers the one before. */
+export interface ChunkVerifier {
+  /** Whether this is the signature of the next chunk, which has this sha256 (hex). */
+  isChunk(sha256OfChunk: string, signature: string): boolean;
+  /** Whether this is the signature of the trailer lines. */
+  isTrailer(trailer: string, signature: string): boolean;
 }
 
 export interface Verified {
   /** `x-amz-content-sha256`: the sha256 of the body, or how it is streamed. */
   payload: string;
-  chunks: ChunkSigner;
+  chunks: ChunkVerifier;
 }
 
+/** What `x-amz-content-sha256` may say beside a digest. */
+const PAYLOADS = [
+  'UNSIGNED-PAYLOAD',
+  'STREAMING-UNSIGNED-PAYLOAD-TRAILER',
+  'STREAMING-AWS4-HMAC-SHA256-PAYLOAD',
+  'STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER',
+];
+
 const hmac = (key: string | Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest();
-const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+/** Of bytes as node reads them from headers: one character each. */
+const sha256 = (text: string): string => createHash('sha256').update(text, 'latin1').digest('hex');
 
 /** Percent-encoding of AWS: all but unreserved characters. */
 export function awsEncode(text: string): string {
@@ -53,14 +62,12 @@ interface Claim {
 }
 
 function claimOfQuery(query: URLSearchParams, headers: IncomingHttpHeaders): Claim {
-  const signedHeaders = (query.get('X-Amz-SignedHeaders') ?? '').split(';');
-  const sent = headers['x-amz-content-sha256'];
   return {
     credential: query.get('X-Amz-Credential') ?? '',
-    signedHeaders,
+    signedHeaders: (query.get('X-Amz-SignedHeaders') ?? '').split(';'),
     signature: query.get('X-Amz-Signature') ?? '',
     date: query.get('X-Amz-Date') ?? '',
-    payload: typeof sent === 'string' && signedHeaders.includes('x-amz-content-sha256') ? sent : 'UNSIGNED-PAYLOAD',
+    payload: String(headers['x-amz-content-sha256'] ?? 'UNSIGNED-PAYLOAD'),
     expires: Number(query.get('X-Amz-Expires')),
   };
 }
@@ -96,35 +103,54 @@ function checkTime({ date, expires }: Claim, now: number): void {
   if (!isValid || age < -SKEW || age > expires * 1000) throw s3Errors.requestExpired();
 }
 
+/** Every header that tells S3 what to do has to be signed, else the bearer of a url could have it do something else. */
+function checkHeaders({ signedHeaders, payload }: Claim, headers: IncomingHttpHeaders): void {
+  if (!signedHeaders.includes('host')) throw s3Errors.unsignedHeader('host');
+  const unsigned = Object.keys(headers).find((name) => name.startsWith('x-amz-') && !signedHeaders.includes(name));
+  if (unsigned) throw s3Errors.unsignedHeader(unsigned);
+  if (!PAYLOADS.includes(payload) && !/^[0-9a-f]{64}$/.test(payload))
+    throw s3Errors.invalidArgument(`x-amz-content-sha256 must be a sha256 in hex, or one of ${PAYLOADS.join(', ')}.`);
+}
+
+/** Sorted by name, then by value: `a=` comes before `a-b=`, though `-` comes before `=`. */
+function canonicalQuery(query: URLSearchParams): string {
+  const compare = (left: string, right: string) => Number(left > right) - Number(left < right);
+  return [...query]
+    .filter(([name]) => name !== 'X-Amz-Signature')
+    .map(([name, value]): [string, string] => [awsEncode(name), awsEncode(value)])
+    .toSorted((left, right) => compare(left[0], right[0]) || compare(left[1], right[1]))
+    .map(([name, value]) => `${name}=${value}`)
+    .join('&');
+}
+
 function canonicalRequest(
   { method, rawPath, query, headers }: SignedRequest,
   { signedHeaders, payload }: Claim,
 ): string {
-  const pairs = [...query]
-    .filter(([name]) => name !== 'X-Amz-Signature')
-    .map(([name, value]) => `${awsEncode(name)}=${awsEncode(value)}`);
   const lines = signedHeaders.map(
     (name) =>
       `${name}:${String(headers[name] ?? '')
         .trim()
         .replace(/ +/g, ' ')}`,
   );
-  return [method, rawPath, pairs.toSorted().join('&'), ...lines, '', signedHeaders.join(';'), payload].join('\n');
+  return [method, rawPath, canonicalQuery(query), ...lines, '', signedHeaders.join(';'), payload].join('\n');
 }
 
-function isEqual(left: string, right: string): boolean {
-  return left.length === right.length && timingSafeEqual(Buffer.from(left), Buffer.from(right));
+/** Compares in a time that does not tell how much of a guess was right. */
+function isEqual(expected: string, guess: string): boolean {
+  const [left, right] = [Buffer.from(expected), Buffer.from(guess)];
+  return left.length === right.length && timingSafeEqual(left, right);
 }
 
-function chunkSigner(key: Buffer, date: string, scope: string, seed: string): ChunkSigner {
+function chunkVerifier(key: Buffer, date: string, scope: string, seed: string): ChunkVerifier {
   let previous = seed;
   const sign = (kind: string, ...rest: string[]) => {
     previous = hmac(key, [`AWS4-HMAC-SHA256-${kind}`, date, scope, previous, ...rest].join('\n')).toString('hex');
     return previous;
   };
   return {
-    sign: (sha256OfChunk) => sign('PAYLOAD', sha256(''), sha256OfChunk),
-    signTrailer: (trailer) => sign('TRAILER', sha256(trailer)),
+    isChunk: (sha256OfChunk, signature) => isEqual(sign('PAYLOAD', sha256(''), sha256OfChunk), signature),
+    isTrailer: (trailer, signature) => isEqual(sign('TRAILER', sha256(trailer)), signature),
   };
 }
 
@@ -143,7 +169,8 @@ export function verifySignature(
   const [day, region, service, terminator] = parts.slice(-4);
   if (parts.slice(0, -4).join('/') !== credentials.accessKey) throw s3Errors.invalidAccessKey();
   checkTime(claim, now);
-  if (!claim.signedHeaders.includes('host') || day !== claim.date.slice(0, 8)) throw s3Errors.signatureDoesNotMatch();
+  checkHeaders(claim, request.headers);
+  if (day !== claim.date.slice(0, 8)) throw s3Errors.signatureDoesNotMatch();
   const key = [day, region, service, terminator].reduce<string | Buffer>(
     (secret, part) => hmac(secret, part ?? ''),
     `AWS4${credentials.secretKey}`,
@@ -154,5 +181,5 @@ export function verifySignature(
     `AWS4-HMAC-SHA256\n${claim.date}\n${scope}\n${sha256(canonicalRequest(request, claim))}`,
   ).toString('hex');
   if (!isEqual(expected, claim.signature)) throw s3Errors.signatureDoesNotMatch();
-  return { payload: claim.payload, chunks: chunkSigner(key, claim.date, scope, expected) };
+  return { payload: claim.payload, chunks: chunkVerifier(key, claim.date, scope, expected) };
 }

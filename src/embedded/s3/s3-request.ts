@@ -135,6 +135,8 @@ function decodedBody({ request, verified }: Call): ChunkedBody {
   );
   // Not `pipeline`: that would close the connection where the body is refused, and with it the way to say so.
   request.pipe(body);
+  // A failure waits for the reader, who may still be opening a file.
+  body.on('error', () => {});
   finished(request, (error) => error && body.destroy(s3Errors.incompleteBody()));
   return body;
 }

@@ -60,6 +60,7 @@ export class JobReconciler implements OnApplicationShutdown {
     this.stopped = true;
     this.rouse();
     await this.running;
+    await this.launcher.stop();
   }
 
   private async run(): Promise<void> {
@@ -135,7 +136,7 @@ export class JobReconciler implements OnApplicationShutdown {
       { id: job.id, ended: IsNull() },
       { ...end, ended: new Date(), progress: null },
     );
-    if (affected) this.log.log('ended', { job_id: job.id, status: end.status, reason });
+    if (affected) this.log.log('ended', { job_id: job.id, ...end });
   }
 
   private async release(job: Job): Promise<void> {

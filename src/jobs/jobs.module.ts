@@ -30,6 +30,15 @@ export interface JobSurroundings {
   findLocalFile(location: ArtifactLocation): Promise<string | null>;
 }
 
+/** The launcher that the configuration chooses. */
+async function chooseLauncher(config: Config, surroundings: JobSurroundings): Promise<JobLauncher> {
+  if (config.jobs.launcher === 'kubernetes')
+    throw new Error(
+      'JOB_LAUNCHER=kubernetes is not built yet: set JOB_LAUNCHER=local, which runs jobs on this machine',
+    );
+  return localLauncher(config, surroundings);
+}
+
 async function localLauncher(config: Config, surroundings: JobSurroundings): Promise<LocalJobLauncher> {
   const { local } = config.jobs;
   const launcher = new LocalJobLauncher({
@@ -68,7 +77,11 @@ export class JobsModule {
         JobStreams,
         OpenStreams,
         { provide: RUNNER, useValue: `local:${surroundings.stateId}` },
-        { provide: JobLauncher, inject: [CONFIG], useFactory: (config: Config) => localLauncher(config, surroundings) },
+        {
+          provide: JobLauncher,
+          inject: [CONFIG],
+          useFactory: (config: Config) => chooseLauncher(config, surroundings),
+        },
       ],
       exports: [JobLauncher, JobReconciler],
     };

@@ -38,5 +38,7 @@ export class IdleJobLauncher extends JobLauncher {
 
   watch(): void {}
 
+  async stop(): Promise<void> {}
+
   async ready(): Promise<void> {}
 }

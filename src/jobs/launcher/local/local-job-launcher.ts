@@ -256,8 +256,7 @@ export class LocalJobLauncher extends JobLauncher {
     await (await this.cgroups).sweep();
   }
 
-  /** Ends all jobs, as a server does that stops. */
-  async stop(): Promise<void> {
+  override async stop(): Promise<void> {
     await Promise.all([...this.jobs.values()].map((job) => job.kill()));
   }
 

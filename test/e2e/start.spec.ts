@@ -1,0 +1,106 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { DIST } from '../support/child.js';
+import { ServerProcess } from '../support/server-process.js';
+
+let directory: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'ims-start-'));
+});
+afterEach(() => rm(directory, { recursive: true, force: true }));
+
+const defaults = () => ({ STATE_DIR: path.join(directory, 'state'), PORT: '0', EMBEDDED_S3_PORT: '0' });
+
+/** Starts a server that cannot work, and tells how it ended. */
+function failedStart(environment: Record<string, string>): Promise<{ code: unknown; output: string; seconds: number }> {
+  const begun = Date.now();
+  const env = { PATH: process.env['PATH'], ...defaults(), ...environment };
+  return new Promise((resolve) => {
+    execFile(
+      process.execPath,
+      ['--no-warnings', path.join(DIST, 'src/main.js')],
+      { env, timeout: 30_000 },
+      (error, stdout, stderr) =>
+        resolve({ code: error?.code, output: stdout + stderr, seconds: (Date.now() - begun) / 1000 }),
+    );
+  });
+}
+
+it('names every bad setting at once, and no secret', async () => {
+  const { code, output, seconds } = await failedStart({
+    PORT: 'http',
+    LOG_LEVEL: 'loud',
+    DATABASE_URL: 'mysql://user:hidden-password@host/',
+    JOB_LAUNCHER: 'docker',
+    S3_SSL_VALIDATE: 'perhaps',
+    JOB_SSH_PORTS: '9-1',
+    S3_SECRET_KEY: 'hidden-key',
+  });
+  expect(code).toBe(1);
+  for (const name of ['PORT', 'LOG_LEVEL', 'DATABASE_URL', 'JOB_LAUNCHER', 'S3_SSL_VALIDATE', 'JOB_SSH_PORTS'])
+    expect(output).toMatch(new RegExp(`\\b${name}\\b`));
+  expect(output).not.toMatch(/hidden|\n\s+at /);
+  expect(seconds).toBeLessThan(5);
+});
+
+it.each<[string, () => Promise<Record<string, string>>, RegExp]>([
+  [
+    'Kubernetes is asked for, which is not built',
+    async () => ({
+      JOB_LAUNCHER: 'kubernetes',
+      DATABASE_URL: process.env['IMS_TEST_POSTGRES_URL']!,
+      S3_ENDPOINT: 'http://127.0.0.1:1',
+      S3_ACCESS_KEY: 'a',
+      S3_SECRET_KEY: 's',
+    }),
+    /JOB_LAUNCHER=kubernetes is not built yet/,
+  ],
+  [
+    'the state directory is a file',
+    async () => {
+      await writeFile(path.join(directory, 'file'), '');
+      return { STATE_DIR: path.join(directory, 'file') };
+    },
+    /cannot start: .*file/,
+  ],
+])(
+  'says in a sentence that %s',
+  async (_what, environment, sentence) => {
+    const { code, output } = await failedStart(await environment());
+    expect(code).toBe(1);
+    expect(output).toMatch(sentence);
+    expect(output).not.toMatch(/\n\s+at /);
+  },
+  60_000,
+);
+
+it('says in a sentence that its port is taken', async () => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => other.once('listening', resolve));
+  const { port } = other.address() as { port: number };
+  const { code, output } = await failedStart({ PORT: String(port) });
+  other.close();
+  expect(code).toBe(1);
+  expect(output).toContain(String(port));
+  expect(output).not.toMatch(/\n\s+at /);
+}, 60_000);
+
+it('says in a sentence that another server uses its state directory', async () => {
+  const server = await ServerProcess.start(defaults());
+  const { code, output } = await failedStart({});
+  await server.stop();
+  expect(code).toBe(1);
+  expect(output).toMatch(/cannot start: .*(in use|another|already)/i);
+  expect(output).not.toMatch(/\n\s+at /);
+}, 60_000);
+
+it('is ready when database, store and launcher work, and says so without settings', async () => {
+  const server = await ServerProcess.start(defaults());
+  const response = await fetch(`${server.url}/healthz/ready`);
+  expect([response.status, (await fetch(`${server.url}/healthz/live`)).status]).toEqual([200, 200]);
+  await server.stop();
+}, 60_000);

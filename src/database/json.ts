@@ -5,17 +5,26 @@ import { type Told, toldOf } from './wire.js';
 
 /** JSON that the database made; it is sent as it is. */
 export class Json {
-  constructor(readonly text: string) {}
+  constructor(
+    readonly text: string,
+    /** For a list that was cut: where the next part begins. */
+    readonly next: string | null = null,
+  ) {}
 }
 
 /** Which members an answer has: those that clients of the original know, or ours too. */
 export type Members = 'original' | 'all';
 
+/** Whether a request is for version 3. */
+export function isVersion3({ url }: Pick<FastifyRequest, 'url'>): boolean {
+  return url.startsWith('/v3/');
+}
+
 /** Which members the asked version tells of. */
-export const AskedMembers = createParamDecorator((_data: unknown, context: ExecutionContext): Members => {
-  const { url } = context.switchToHttp().getRequest<FastifyRequest>();
-  return url.startsWith('/v3/') ? 'all' : 'original';
-});
+export const AskedMembers = createParamDecorator(
+  (_data: unknown, context: ExecutionContext): Members =>
+    isVersion3(context.switchToHttp().getRequest<FastifyRequest>()) ? 'all' : 'original',
+);
 
 /** Format of PostgreSQL for `2018-11-21T17:19:07.830000+00:00`; a Date of JavaScript would lose the microseconds. */
 const WIRE_TIME = `YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"`;

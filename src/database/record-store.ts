@@ -1,4 +1,4 @@
-import { type EntityManager, QueryFailedError, type QueryDeepPartialEntity, type Repository } from 'typeorm';
+import { type EntityManager, QueryFailedError, type Repository } from 'typeorm';
 import { problems, type RecordKind } from '../errors/problems.js';
 import { Json, type Members, wireColumns } from './json.js';
 
@@ -23,7 +23,7 @@ export function violates(error: unknown, constraint: string): boolean {
 export class RecordStore<T extends StoredRecord> {
   constructor(
     readonly repository: Repository<T>,
-    private readonly kind: RecordKind,
+    readonly kind: RecordKind,
   ) {}
 
   /** All records, oldest first, as one JSON text that PostgreSQL makes: a list of ten thousand never becomes objects here. */
@@ -70,14 +70,25 @@ export class RecordStore<T extends StoredRecord> {
   }
 
   /** Inserts a record; the database gives it its time. */
-  async add(values: QueryDeepPartialEntity<T>, manager: EntityManager = this.repository.manager): Promise<void> {
-    await manager
-      .createQueryBuilder()
-      .insert()
-      .into(this.repository.target)
-      .values(values)
-      .updateEntity(false)
-      .execute();
+  async add(values: Partial<T>, members: Members, manager: EntityManager = this.repository.manager): Promise<Json> {
+    const columns = this.columnsOf(values);
+    const sql = `INSERT INTO ${this.table} (${columns.map(({ name }) => `"${name}"`).join(', ')}, "created")
+      VALUES (${columns.map((_, index) => `$${index + 1}`).join(', ')}, clock_timestamp())`;
+    return (await this.write(sql, columns, members, manager))!;
+  }
+
+  /**
+   * Changes some columns of a live record.
+   * @throws Problem (404)
+   */
+  async update(id: string, values: Partial<T>, members: Members, manager: EntityManager): Promise<Json> {
+    const columns = [...this.columnsOf(values), { name: 'id', value: id }];
+    const changes = columns.slice(0, -1).map(({ name }, index) => `"${name}" = $${index + 1}`);
+    const condition = `t."id" = $${columns.length} AND ${CONDITION.live}`;
+    const sql = `UPDATE ${this.table} t SET ${changes.join(', ')} WHERE ${condition}`;
+    const json = await this.write(sql, columns, members, manager);
+    if (!json) throw problems.noSuchRecord(this.kind, id);
+    return json;
   }
 
   /** Hides records that can be brought back: one, or all. Returns the ids of those that were hidden. */
@@ -93,6 +104,15 @@ export class RecordStore<T extends StoredRecord> {
   /** Removes records of this state for good: one, or all. */
   async purge(state: State, id?: string, manager: EntityManager = this.repository.manager): Promise<string[]> {
     return this.change(manager, 'DELETE FROM', '', state, id);
+  }
+
+  /** Ids of all records of a state, oldest first. */
+  async ids(state: State): Promise<string[]> {
+    const rows = await this.select<{ id: string }>(
+      `SELECT t."id" FROM ${this.table} t WHERE ${CONDITION[state]} ORDER BY t."created", t."id"`,
+      [],
+    );
+    return rows.map((row) => row.id);
   }
 
   /**
@@ -112,6 +132,27 @@ export class RecordStore<T extends StoredRecord> {
     return rows.map((row) => row.id);
   }
 
+  /** Runs a statement that writes one row, and tells of the row in the same round trip; null where no row was written. */
+  private async write(sql: string, columns: Column[], members: Members, manager: EntityManager): Promise<Json | null> {
+    const told = wireColumns(this.repository.metadata, members, false);
+    const [row]: { json: string }[] = await manager.query(
+      `WITH written AS (${sql} RETURNING *) SELECT row_to_json(r)::text AS json FROM (SELECT ${told} FROM written t) r`,
+      columns.map(({ value }) => value),
+    );
+    return row ? new Json(row.json) : null;
+  }
+
+  private columnsOf(values: Partial<T>): Column[] {
+    return this.repository.metadata.columns
+      .filter(({ propertyName }) => propertyName in values)
+      .map(({ propertyName, databaseName, type }) => {
+        const value = values[propertyName as keyof T];
+        // The driver would make an array of PostgreSQL of an array of JavaScript.
+        const isJson = type === 'jsonb' && value !== null;
+        return { name: databaseName, value: isJson ? JSON.stringify(value) : value };
+      });
+  }
+
   private get table(): string {
     return `"${this.repository.metadata.tableName}"`;
   }
@@ -124,4 +165,10 @@ export class RecordStore<T extends StoredRecord> {
   private select<Row>(sql: string, parameters: unknown[]): Promise<Row[]> {
     return this.repository.query(sql, parameters);
   }
+}
+
+/** A column of a row that is written, and its value as the driver takes it. */
+interface Column {
+  name: string;
+  value: unknown;
 }

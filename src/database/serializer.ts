@@ -8,7 +8,7 @@ import {
 import { instanceToPlain } from 'class-transformer';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { map, type Observable } from 'rxjs';
-import { Json } from './json.js';
+import { isVersion3, Json } from './json.js';
 import { V3_ONLY } from './wire.js';
 
 /** Sends JSON of the database as it is, and turns entities into what the asked version tells of them. */
@@ -16,7 +16,7 @@ import { V3_ONLY } from './wire.js';
 export class Serializer implements NestInterceptor {
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const http = context.switchToHttp();
-    const groups = http.getRequest<FastifyRequest>().url.startsWith('/v3/') ? [V3_ONLY] : [];
+    const groups = isVersion3(http.getRequest<FastifyRequest>()) ? [V3_ONLY] : [];
     return next.handle().pipe(
       map((answer: object | undefined) => {
         if (answer instanceof StreamableFile) return answer;

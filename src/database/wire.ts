@@ -29,9 +29,13 @@ export function Hidden(): PropertyDecorator {
   return applyDecorators(Exclude({ toPlainOnly: true }), told('never')) as PropertyDecorator;
 }
 
-/** A column of which only answers about deleted records tell. */
-export function OnlyWhenDeleted(): PropertyDecorator {
-  return applyDecorators(Exclude({ toPlainOnly: true }), told('deleted')) as PropertyDecorator;
+/** The time of deletion, of which only answers about deleted records tell. */
+export function DeletedTime(): PropertyDecorator {
+  return applyDecorators(
+    Exclude({ toPlainOnly: true }),
+    told('deleted'),
+    Time({ required: false, description: 'When the record was deleted; only in answers of /v3/deleted.' }),
+  ) as PropertyDecorator;
 }
 
 /** UTC with microseconds and offset, as the original writes times: `2018-11-21T17:19:07.830000+00:00`. */

@@ -3,7 +3,7 @@ import { problems } from './problems.js';
 /** Deepest nesting of a body: a parser that recurses must never meet a hundred thousand brackets. */
 const NESTING_LIMIT = 64;
 
-/** JSON of every kind; the charset does not matter, since JSON is UTF-8 (RFC 8259 section 8.1). */
+/** JSON of every kind; the charset does not matter, since the text itself tells its encoding. */
 const JSON_TYPE = /^application\/(?:json|[\w.+-]+\+json)\s*(?:;|$)/i;
 
 /** How deep brackets are nested in a JSON text; brackets inside of strings do not count. */
@@ -42,10 +42,42 @@ export class JsonBody {
   }
 
   private text(): string {
+    const encoding = encodingOf(this.content);
     try {
-      return new TextDecoder('utf-8', { fatal: true }).decode(this.content);
+      return encoding.startsWith('utf-32') ? decodeUtf32(this.content, encoding) : decode(this.content, encoding);
     } catch {
-      throw problems.malformedJson('it is not UTF-8');
+      throw problems.malformedJson(`it is not ${encoding.toUpperCase()}`);
     }
   }
+}
+
+type Encoding = 'utf-8' | 'utf-16le' | 'utf-16be' | 'utf-32le' | 'utf-32be';
+
+/**
+ * The encoding of a JSON text. The first character of JSON is ASCII, so that the zeros around it tell the width and order of the code
+ * units (RFC 4627 section 3). JSON is UTF-8 by now (RFC 8259), but clients of the original that send the others are understood there.
+ */
+function encodingOf(content: Buffer): Encoding {
+  const zeros = [...content.subarray(0, 4)].map((byte) => (byte === 0 ? '0' : '1')).join('');
+  if (content.length % 4 === 0 && (zeros === '0001' || content.readUInt32BE(0) === 0xfeff)) return 'utf-32be';
+  if (content.length % 4 === 0 && (zeros === '1000' || content.readUInt32LE(0) === 0xfeff)) return 'utf-32le';
+  if (content.length % 2) return 'utf-8';
+  const mark = content.readUInt16BE(0);
+  if (zeros.startsWith('01') || mark === 0xfeff) return 'utf-16be';
+  return zeros.startsWith('10') || mark === 0xfffe ? 'utf-16le' : 'utf-8';
+}
+
+function decode(content: Buffer, encoding: Encoding): string {
+  return new TextDecoder(encoding, { fatal: true }).decode(content);
+}
+
+/** No decoder of the platform knows UTF-32. */
+function decodeUtf32(content: Buffer, encoding: Encoding): string {
+  const read = encoding === 'utf-32le' ? content.readUInt32LE : content.readUInt32BE;
+  const points = Array.from({ length: content.length / 4 }, (_, index) => read.call(content, index * 4));
+  // A piece at a time: a call takes only so many arguments.
+  const pieces = Array.from({ length: Math.ceil(points.length / 1024) }, (_, index) =>
+    String.fromCodePoint(...points.slice(index * 1024, (index + 1) * 1024)),
+  );
+  return pieces.join('').replace(/^\uFEFF/, '');
 }

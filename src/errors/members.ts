@@ -174,11 +174,14 @@ export function Shaped(shape: string, is: (value: unknown) => boolean): Property
   ) as PropertyDecorator;
 }
 
-/** A list of objects of a class, or null, or absent. What is no object is reported in its place. */
-export function ItemsOf(type: new () => object): PropertyDecorator {
+/** A list of objects of a class, or absent, or null where `nullable` says so. What is no object is reported in its place. */
+export function ItemsOf(type: new () => object, { nullable = true } = {}): PropertyDecorator {
   return applyDecorators(
-    ValidateIf((_object, value) => value !== undefined && value !== null),
-    check('list', (value) => (Array.isArray(value) ? null : 'Not a valid list.')),
+    ValidateIf((_object, value) => value !== undefined && !(nullable && value === null)),
+    check('list', (value) => {
+      if (value === null) return 'Field may not be null.';
+      return Array.isArray(value) ? null : 'Not a valid list.';
+    }),
     Transform(
       ({ value }: { value: unknown }) => (Array.isArray(value) ? value.map((item) => readItem(type, item)) : value),
       {
@@ -186,6 +189,19 @@ export function ItemsOf(type: new () => object): PropertyDecorator {
       },
     ),
     ValidateNested({ each: true }),
+  ) as PropertyDecorator;
+}
+
+/** An object of a class; absent is fine, and so is null where `nullable` says so. What is no object is reported as a whole. */
+export function Nested(type: new () => object, { nullable = false } = {}): PropertyDecorator {
+  return applyDecorators(
+    ValidateIf((_object, value) => value !== undefined && !(nullable && value === null)),
+    check('notNull', (value) => (value === null ? 'Field may not be null.' : null)),
+    Transform(
+      ({ value }: { value: unknown }) => (value === undefined || value === null ? value : readItem(type, value)),
+      { toClassOnly: true },
+    ),
+    ValidateNested(),
   ) as PropertyDecorator;
 }
 

@@ -12,11 +12,11 @@ function memberErrors(errors: readonly ValidationError[]): MemberErrors {
 
 function messagesOf(error: ValidationError): string[] | MemberErrors {
   if (error.children?.length && !error.constraints) return memberErrors(error.children);
-  const constraints = error.constraints ?? {};
-  if (constraints['whitelistValidation']) return ['Unknown field.'];
-  // An item of a list that is no object arrives as a child without a name of its own.
-  if (constraints['unknownValue'] || constraints['nestedValidation']) return { _schema: ['Must be an object.'] };
-  return [...new Set(Object.values(constraints))];
+  const { whitelistValidation, nestedValidation, unknownValue, ...constraints } = error.constraints ?? {};
+  if (whitelistValidation) return ['Unknown field.'];
+  const messages = [...new Set(Object.values(constraints))];
+  // What has no message but that it is no object (an item of a list among them) has no member to name either.
+  return messages.length || !(nestedValidation || unknownValue) ? messages : { _schema: ['Must be an object.'] };
 }
 
 /** Python's idea of nothing, which the original answers with 400: null, false, 0, "", [] and {}. */

@@ -49,7 +49,7 @@ export function readMetadata(given: unknown): { metadata: ImageMetadata } | { er
 /** One change, as the `cray` command line and the boot service send it. */
 export function readMetadataChange(given: unknown): { change: MetadataChange } | { errors: string[] | MemberErrors } {
   if (given === null) return { errors: ['Field may not be null.'] };
-  if (!isObject(given)) return { errors: ['Not a valid mapping type.'] };
+  if (!isObject(given)) return { errors: { _schema: ['Must be an object.'] } };
   const { operation, key, value = '', ...others } = given;
   const errors: MemberErrors = {};
   if (operation !== 'set' && operation !== 'remove') errors['operation'] = ['Must be one of: set, remove.'];

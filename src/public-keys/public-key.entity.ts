@@ -1,6 +1,6 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Column, DeleteDateColumn, Entity, PrimaryColumn } from 'typeorm';
-import { Hidden, Time } from '../database/wire.js';
+import { DeletedTime, Time } from '../database/wire.js';
 import { PublicKeyLine, Text } from '../errors/members.js';
 
 /** An SSH public key that opens the shells of jobs. */
@@ -29,6 +29,6 @@ export class PublicKey {
   public_key: string;
 
   @DeleteDateColumn({ type: 'timestamptz', nullable: true })
-  @Hidden()
+  @DeletedTime()
   deleted: Date | null;
 }

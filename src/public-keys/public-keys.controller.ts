@@ -1,5 +1,6 @@
 import { Body, Controller, Delete, Get, HttpCode, Param, Post, Version, VERSION_NEUTRAL } from '@nestjs/common';
 import { ApiCreatedResponse, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { AskedMembers, type Members } from '../database/json.js';
 import { ApiProblems } from '../errors/api-problem.js';
 import { IdPipe } from '../errors/id.pipe.js';
 import { PublicKey } from './public-key.entity.js';
@@ -14,24 +15,24 @@ export class PublicKeysController {
   @Get()
   @ApiOperation({ summary: 'List public keys' })
   @ApiOkResponse({ type: [PublicKey] })
-  list() {
-    return this.keys.list();
+  list(@AskedMembers() members: Members) {
+    return this.keys.list(members);
   }
 
   @Post()
   @ApiOperation({ summary: 'Register a public key' })
   @ApiCreatedResponse({ type: PublicKey })
   @ApiProblems(400, 415, 422)
-  create(@Body() body: CreatePublicKey) {
-    return this.keys.create(body);
+  create(@Body() body: CreatePublicKey, @AskedMembers() members: Members) {
+    return this.keys.create(body, members);
   }
 
   @Get(':id')
   @ApiOperation({ summary: 'Show a public key' })
   @ApiOkResponse({ type: PublicKey })
   @ApiProblems(404)
-  get(@Param('id', IdPipe) id: string) {
-    return this.keys.get(id);
+  get(@Param('id', IdPipe) id: string, @AskedMembers() members: Members) {
+    return this.keys.get(id, members);
   }
 
   @Delete(':id')
@@ -50,7 +51,7 @@ export class PublicKeysController {
   @ApiOperation({ summary: 'Delete all public keys; their records are kept for recovery' })
   @ApiNoContentResponse()
   markAllDeleted() {
-    return this.keys.markAllDeleted();
+    return this.keys.markDeleted();
   }
 
   @Delete(':id')
@@ -60,7 +61,7 @@ export class PublicKeysController {
   @ApiNoContentResponse()
   @ApiProblems(404)
   purge(@Param('id', IdPipe) id: string) {
-    return this.keys.purge(id);
+    return this.keys.purge('live', id);
   }
 
   @Delete()
@@ -69,6 +70,6 @@ export class PublicKeysController {
   @ApiOperation({ summary: 'Delete all public keys for good' })
   @ApiNoContentResponse()
   purgeAll() {
-    return this.keys.purgeAll();
+    return this.keys.purge('live');
   }
 }

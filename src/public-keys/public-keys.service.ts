@@ -2,57 +2,53 @@ import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { Repository } from 'typeorm';
-import { problems } from '../errors/problems.js';
+import type { Json, Members } from '../database/json.js';
+import type { KnowsRecords } from '../database/record-exists.guard.js';
+import { RecordStore, type State } from '../database/record-store.js';
 import { PublicKey } from './public-key.entity.js';
 import type { CreatePublicKey } from './public-keys.dto.js';
 
 @Injectable()
-export class PublicKeysService {
-  constructor(@InjectRepository(PublicKey) private readonly keys: Repository<PublicKey>) {}
+export class PublicKeysService implements KnowsRecords {
+  private readonly records: RecordStore<PublicKey>;
 
-  list(): Promise<PublicKey[]> {
-    return this.keys.find({ order: { created: 'ASC', id: 'ASC' } });
+  constructor(@InjectRepository(PublicKey) private readonly keys: Repository<PublicKey>) {
+    this.records = new RecordStore(keys, 'public key');
   }
 
-  async get(id: string): Promise<PublicKey> {
-    const key = await this.find(id);
-    if (!key) throw problems.noSuchRecord('public key', id);
-    return key;
+  list(members: Members, state?: State): Promise<Json> {
+    return this.records.list(members, state);
   }
 
+  get(id: string, members: Members, state?: State): Promise<Json> {
+    return this.records.get(id, members, state);
+  }
+
+  refuseMissing(id: string, state?: State): Promise<void> {
+    return this.records.refuseMissing(id, state);
+  }
+
+  /** The live record, for those who need the key itself. */
   find(id: string): Promise<PublicKey | null> {
     return this.keys.findOneBy({ id });
   }
 
-  async create(body: CreatePublicKey): Promise<PublicKey> {
-    const key = this.keys.create({
-      id: randomUUID(),
-      created: new Date(),
-      name: body.name,
-      public_key: body.public_key,
-      deleted: null,
-    });
-    await this.keys.insert(key);
-    return key;
+  create({ name, public_key }: CreatePublicKey, members: Members): Promise<Json> {
+    return this.records.add({ id: randomUUID(), name, public_key }, members);
   }
 
-  /** Hides the record; it can be brought back. Jobs keep the key that they were started with. */
-  async markDeleted(id: string): Promise<void> {
-    const { affected } = await this.keys.softDelete({ id });
-    if (!affected) throw problems.noSuchRecord('public key', id);
+  /** Hides the record, or all; they can be brought back. Jobs keep the key that they were started with. */
+  async markDeleted(id?: string): Promise<void> {
+    await this.records.markDeleted(id);
   }
 
-  async markAllDeleted(): Promise<void> {
-    await this.keys.createQueryBuilder().softDelete().where('deleted IS NULL').execute();
+  /** Brings a deleted record back, or all. */
+  async undelete(id?: string): Promise<void> {
+    await this.records.undelete(id);
   }
 
-  /** Removes the record for good. */
-  async purge(id: string): Promise<void> {
-    await this.get(id);
-    await this.keys.delete({ id });
-  }
-
-  async purgeAll(): Promise<void> {
-    await this.keys.createQueryBuilder().delete().where('deleted IS NULL').execute();
+  /** Removes the record for good, or all of a state. */
+  async purge(state: State, id?: string): Promise<void> {
+    await this.records.purge(state, id);
   }
 }

@@ -9,10 +9,12 @@ export class RecipesAndRelocations1795471200000 implements MigrationInterface {
       CREATE TABLE "recipes" (
         "id" uuid NOT NULL, "created" TIMESTAMP WITH TIME ZONE NOT NULL, "name" text NOT NULL, "recipe_type" text NOT NULL,
         "linux_distribution" text NOT NULL, "link" jsonb, "arch" text NOT NULL, "require_dkms" boolean NOT NULL,
-        "template_dictionary" jsonb NOT NULL, "home_link" jsonb, "artifacts_known" boolean NOT NULL DEFAULT false,
+        "template_dictionary" jsonb, "home_link" jsonb, "artifacts_known" boolean NOT NULL DEFAULT false,
         "deleted" TIMESTAMP WITH TIME ZONE,
         CONSTRAINT "PK_recipes" PRIMARY KEY ("id"))`);
-    await runner.query(`ALTER TABLE "images" ADD "home_link" jsonb, ADD "artifacts_known" boolean NOT NULL DEFAULT false`);
+    await runner.query(
+      `ALTER TABLE "images" ADD "home_link" jsonb, ADD "artifacts_known" boolean NOT NULL DEFAULT false`,
+    );
     // A record whose artifacts are on their way home has its place already.
     await runner.query(`DROP INDEX "images_link_path"`);
     for (const table of ['images', 'recipes']) {

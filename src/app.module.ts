@@ -5,6 +5,8 @@ import { ConfigModule } from './config/config.module.js';
 import { DatabaseModule } from './database/database.module.js';
 import { HealthModule } from './health/health.module.js';
 import { ImagesModule } from './images/images.module.js';
+import { RecipesModule } from './recipes/recipes.module.js';
+import { RelocationsModule } from './relocations/relocations.module.js';
 import { JobsModule, type JobSurroundings } from './jobs/jobs.module.js';
 import { PublicKeysModule } from './public-keys/public-keys.module.js';
 
@@ -19,6 +21,8 @@ export class AppModule {
         DatabaseModule,
         ArtifactsModule,
         PublicKeysModule,
+        RelocationsModule.with(surroundings.stateId),
+        RecipesModule,
         ImagesModule,
         jobs,
         HealthModule.with(jobs),

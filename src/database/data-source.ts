@@ -3,6 +3,9 @@ import { migrations } from '../../migrations/index.js';
 import { Image } from '../images/image.entity.js';
 import { JobEvent } from '../jobs/job-event.entity.js';
 import { Job } from '../jobs/job.entity.js';
+import { Recipe } from '../recipes/recipe.entity.js';
+import { RecordArtifact } from '../relocations/record-artifact.entity.js';
+import { Relocation } from '../relocations/relocation.entity.js';
 import { PublicKey } from '../public-keys/public-key.entity.js';
 
 /** Options for the server, for migrations and for tests alike. */
@@ -10,7 +13,7 @@ export function dataSourceOptions(url: string, poolSize = 10): DataSourceOptions
   return {
     type: 'postgres',
     url,
-    entities: [PublicKey, Image, Job, JobEvent],
+    entities: [PublicKey, Recipe, Image, RecordArtifact, Relocation, Job, JobEvent],
     migrations,
     migrationsTransactionMode: 'each',
     synchronize: false,

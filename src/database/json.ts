@@ -21,9 +21,8 @@ export function isVersion3({ url }: Pick<FastifyRequest, 'url'>): boolean {
 }
 
 /** Which members the asked version tells of. */
-export const AskedMembers = createParamDecorator(
-  (_data: unknown, context: ExecutionContext): Members =>
-    isVersion3(context.switchToHttp().getRequest<FastifyRequest>()) ? 'all' : 'original',
+export const AskedMembers = createParamDecorator((_data: unknown, context: ExecutionContext): Members =>
+  isVersion3(context.switchToHttp().getRequest<FastifyRequest>()) ? 'all' : 'original',
 );
 
 /** Format of PostgreSQL for `2018-11-21T17:19:07.830000+00:00`; a Date of JavaScript would lose the microseconds. */

@@ -41,6 +41,12 @@ function inOneLine(errors: MemberErrors, prefix = ''): string {
     .join(' ');
 }
 
+/** The status of several problems in one: theirs where they share one. */
+function sharedStatus(failures: readonly Problem[]): number {
+  const [first, ...others] = failures.map(({ status }) => status);
+  return others.every((status) => status === first) ? first! : 422;
+}
+
 /** What records are called in sentences. */
 export type RecordKind = 'public key' | 'recipe' | 'image' | 'job' | 'remote build node' | 'record';
 
@@ -84,6 +90,31 @@ export const problems = {
       422,
       'link-in-use',
       `Another record links to ${path} already. Delete that record, or link to another artifact.`,
+    ),
+  linkTaken: (path: string) =>
+    new Problem(
+      409,
+      'link-taken',
+      `Another record links to ${path} by now, so that this one cannot come back. Delete that record first.`,
+    ),
+  placeTaken: (path: string) =>
+    new Problem(
+      409,
+      'place-taken',
+      `Something else is at ${path} by now, where an artifact of this record belongs. Move or remove it first.`,
+    ),
+  artifactLeaving: (path: string) =>
+    new Problem(
+      422,
+      'artifact-leaving',
+      `The artifact ${path} is about to go with a record that was deleted. Upload it again to another place.`,
+    ),
+  notAllUndeleted: (failures: ReadonlyMap<string, Problem>) =>
+    new Problem(
+      sharedStatus([...failures.values()]),
+      'not-all-undeleted',
+      `All but ${failures.size} of the deleted records were brought back. ${[...failures].map(([id, { message }]) => `${id}: ${message}`).join(' ')}`,
+      Object.fromEntries([...failures].map(([id, { message }]) => [id, [message]])),
     ),
   linkConflict: () =>
     new Problem(

@@ -1,17 +1,16 @@
 import { ApiProperty } from '@nestjs/swagger';
-import { Type } from 'class-transformer';
-import { ValidateNested } from 'class-validator';
 import { Column, DeleteDateColumn, Entity, PrimaryColumn, Index } from 'typeorm';
-import { Hidden, OnlyInV3, Time } from '../database/wire.js';
-import { OneOf, Optional, Text, Uuid } from '../errors/members.js';
+import { ArtifactLinkDto } from '../artifacts/artifact-link.dto.js';
+import { DeletedTime, Hidden, OnlyInV3, Time } from '../database/wire.js';
+import { Nested, OneOf, Optional, Text, Uuid } from '../errors/members.js';
 import { type Arch, ARCHES } from '../protocol/arch.js';
 import type { ArtifactLink } from '../protocol/artifact-link.js';
-import { ArtifactLinkDto } from './artifact-link.dto.js';
 import type { ImageMetadata } from './image-metadata.js';
 
 /** An image: the root file system, kernel and initrd that its manifest lists. */
-// A partial index, which only migrations can describe.
+// Partial indexes, which only migrations can describe.
 @Index('images_unlinked_job', { synchronize: false })
+@Index('images_artifacts_unknown', { synchronize: false })
 @Entity('images')
 export class Image {
   @PrimaryColumn('uuid')
@@ -29,9 +28,7 @@ export class Image {
 
   /** Given once; null until the artifacts are there. */
   @Column('jsonb', { nullable: true })
-  @Optional()
-  @ValidateNested()
-  @Type(() => ArtifactLinkDto)
+  @Nested(ArtifactLinkDto, { nullable: true })
   @ApiProperty({ type: ArtifactLinkDto, nullable: true, required: false, description: 'The manifest of the image.' })
   link: ArtifactLink | null;
 
@@ -63,7 +60,17 @@ export class Image {
   })
   job_id: string | null;
 
-  @DeleteDateColumn({ type: 'timestamptz', nullable: true })
+  /** Where the link leads when all artifacts are at home; null where that is what `link` says. */
+  @Column('jsonb', { nullable: true })
   @Hidden()
+  home_link: ArtifactLink | null;
+
+  /** Whether it is written down which artifacts the record leads to. */
+  @Column('boolean', { default: false })
+  @Hidden()
+  artifacts_known: boolean;
+
+  @DeleteDateColumn({ type: 'timestamptz', nullable: true })
+  @DeletedTime()
   deleted: Date | null;
 }

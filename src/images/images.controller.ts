@@ -8,16 +8,17 @@ import {
   Patch,
   Post,
   Query,
-  UseGuards,
   Version,
   VERSION_NEUTRAL,
 } from '@nestjs/common';
 import { ApiCreatedResponse, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { AskedMembers, type Members } from '../database/json.js';
+import { Purge } from '../database/purge.dto.js';
+import { OnlyExisting } from '../database/record-exists.guard.js';
 import { ApiProblems } from '../errors/api-problem.js';
 import { IdPipe } from '../errors/id.pipe.js';
-import { ImageExists } from './image-exists.guard.js';
 import { Image } from './image.entity.js';
-import { CreateImage, CreateImageOfJob, Purge, UpdateImage } from './images.dto.js';
+import { CreateImage, CreateImageOfJob, UpdateImage } from './images.dto.js';
 import { ImagesService } from './images.service.js';
 
 @ApiTags('images')
@@ -28,8 +29,8 @@ export class ImagesController {
   @Get()
   @ApiOperation({ summary: 'List images' })
   @ApiOkResponse({ type: [Image] })
-  list() {
-    return this.images.list();
+  list(@AskedMembers() members: Members) {
+    return this.images.list(members);
   }
 
   @Post()
@@ -38,7 +39,7 @@ export class ImagesController {
   @ApiCreatedResponse({ type: Image })
   @ApiProblems(400, 415, 422)
   createOfJob(@Body() body: CreateImageOfJob) {
-    return this.images.create(body);
+    return this.images.create(body, 'all');
   }
 
   @Post()
@@ -47,24 +48,24 @@ export class ImagesController {
   @ApiCreatedResponse({ type: Image })
   @ApiProblems(400, 415, 422)
   create(@Body() body: CreateImage) {
-    return this.images.create(body);
+    return this.images.create(body, 'original');
   }
 
   @Get(':id')
   @ApiOperation({ summary: 'Show an image' })
   @ApiOkResponse({ type: Image })
   @ApiProblems(404)
-  get(@Param('id', IdPipe) id: string) {
-    return this.images.get(id);
+  get(@Param('id', IdPipe) id: string, @AskedMembers() members: Members) {
+    return this.images.get(id, members);
   }
 
   @Patch(':id')
-  @UseGuards(ImageExists)
+  @OnlyExisting(ImagesService)
   @ApiOperation({ summary: 'Link an image to its manifest, or set or remove a tag' })
   @ApiOkResponse({ type: Image })
   @ApiProblems(400, 404, 409, 415, 422)
-  update(@Param('id', IdPipe) id: string, @Body() body: UpdateImage) {
-    return this.images.update(id, body);
+  update(@Param('id', IdPipe) id: string, @Body() body: UpdateImage, @AskedMembers() members: Members) {
+    return this.images.update(id, body, members);
   }
 
   @Delete(':id')
@@ -83,7 +84,7 @@ export class ImagesController {
   @ApiOperation({ summary: 'Delete all images; their records are kept for recovery' })
   @ApiNoContentResponse()
   markAllDeleted() {
-    return this.images.markAllDeleted();
+    return this.images.markDeleted();
   }
 
   @Delete(':id')
@@ -93,7 +94,7 @@ export class ImagesController {
   @ApiNoContentResponse()
   @ApiProblems(404)
   purge(@Param('id', IdPipe) id: string, @Query() query: Purge) {
-    return this.images.purge(id, query.cascade ?? true);
+    return this.images.purge('live', query.cascade ?? true, id);
   }
 
   @Delete()
@@ -102,6 +103,6 @@ export class ImagesController {
   @ApiOperation({ summary: 'Delete all images and their artifacts for good' })
   @ApiNoContentResponse()
   purgeAll(@Query() query: Purge) {
-    return this.images.purgeAll(query.cascade ?? true);
+    return this.images.purge('live', query.cascade ?? true);
   }
 }

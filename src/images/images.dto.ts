@@ -1,6 +1,7 @@
 import { ApiProperty, IntersectionType, PartialType, PickType } from '@nestjs/swagger';
 import { Allow } from 'class-validator';
-import { Bool, Optional } from '../errors/members.js';
+import { ArtifactLinkDto } from '../artifacts/artifact-link.dto.js';
+import { Nested } from '../errors/members.js';
 import { Image } from './image.entity.js';
 
 /** What a client sends to register an image. */
@@ -22,7 +23,11 @@ export class CreateImageOfJob extends IntersectionType(
 ) {}
 
 /** What a client sends to change an image: the link, once, the architecture, or one tag. */
-export class UpdateImage extends PartialType(PickType(Image, ['link', 'arch'] as const)) {
+export class UpdateImage extends PartialType(PickType(Image, ['arch'] as const)) {
+  @Nested(ArtifactLinkDto)
+  @ApiProperty({ type: ArtifactLinkDto, required: false })
+  link?: ArtifactLinkDto;
+
   @Allow()
   @ApiProperty({
     required: false,
@@ -31,12 +36,4 @@ export class UpdateImage extends PartialType(PickType(Image, ['link', 'arch'] as
     description: 'Sets or removes one tag.',
   })
   metadata?: unknown;
-}
-
-/** How an image is deleted for good. */
-export class Purge {
-  @Optional()
-  @Bool()
-  @ApiProperty({ required: false, default: true, description: 'Whether the artifacts go too.' })
-  cascade?: boolean;
 }

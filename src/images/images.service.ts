@@ -1,9 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { type EntityManager, IsNull, QueryFailedError, Repository } from 'typeorm';
+import { type EntityManager, IsNull, Repository } from 'typeorm';
+import type { Json, Members } from '../database/json.js';
+import type { KnowsRecords } from '../database/record-exists.guard.js';
+import { RecordStore, type State, violates } from '../database/record-store.js';
 import { problems } from '../errors/problems.js';
-import type { ArtifactLink } from '../protocol/artifact-link.js';
+import { linkAfter, LinkedRecords } from '../relocations/linked-records.js';
+import { ImageArtifacts } from './image-artifacts.js';
 import { Image } from './image.entity.js';
 import { ImageLinks } from './image-links.js';
 import {
@@ -20,85 +24,97 @@ const LINK_INDEX = 'images_link_path';
 /** Index that lets a job have one unlinked image. */
 const JOB_INDEX = 'images_unlinked_job';
 
-function violates(error: unknown, index: string): boolean {
-  return error instanceof QueryFailedError && (error.driverError as { constraint?: string }).constraint === index;
-}
-
 @Injectable()
-export class ImagesService {
+export class ImagesService implements KnowsRecords {
+  private readonly records: RecordStore<Image>;
+
   constructor(
     @InjectRepository(Image) private readonly images: Repository<Image>,
     private readonly links: ImageLinks,
-  ) {}
-
-  list(): Promise<Image[]> {
-    return this.images.find({ order: { created: 'ASC', id: 'ASC' } });
+    private readonly artifacts: ImageArtifacts,
+    private readonly linked: LinkedRecords,
+  ) {
+    this.records = new RecordStore(images, 'image');
+    this.linked.register(artifacts);
   }
 
-  async get(id: string): Promise<Image> {
-    const image = await this.images.findOneBy({ id });
-    if (!image) throw problems.noSuchRecord('image', id);
-    return image;
+  list(members: Members, state?: State): Promise<Json> {
+    return this.records.list(members, state);
   }
 
-  async create(body: CreateImageOfJob): Promise<Image> {
+  get(id: string, members: Members, state?: State): Promise<Json> {
+    return this.records.get(id, members, state);
+  }
+
+  refuseMissing(id: string, state?: State): Promise<void> {
+    return this.records.refuseMissing(id, state);
+  }
+
+  async create(body: CreateImageOfJob, members: Members): Promise<Json> {
     const metadata = metadataOf(body.metadata);
-    if (body.link) await this.links.check(body.link);
-    const image = this.images.create({
+    const found = body.link ? await this.links.check(body.link) : null;
+    const values = {
       id: randomUUID(),
-      created: new Date(),
       name: body.name,
       link: body.link ?? null,
       arch: body.arch ?? 'x86_64',
       metadata,
       job_id: body.job_id ?? null,
-      deleted: null,
-    });
-    return this.insert(image);
-  }
-
-  /** A worker that asks again for the image of its job, since an answer was lost, gets the one that it has. */
-  private async insert(image: Image): Promise<Image> {
+      artifacts_known: found !== null,
+    } as const;
     try {
-      await this.images.insert(image);
-      return image;
+      return await this.write(body.link?.path, async (manager) => {
+        if (found) await this.linked.add(manager, values.id, found);
+        return this.records.add(values, members, manager);
+      });
     } catch (error) {
-      if (violates(error, JOB_INDEX)) return this.images.findOneByOrFail({ job_id: image.job_id!, link: IsNull() });
-      throw violates(error, LINK_INDEX) ? problems.linkInUse(image.link!.path) : error;
+      if (!violates(error, JOB_INDEX)) throw error;
+      // A worker that asks again for the image of its job, since an answer was lost, gets the one that it has.
+      const { id } = await this.images.findOneByOrFail({ job_id: values.job_id!, link: IsNull() });
+      return this.records.get(id, members);
     }
   }
 
-  async update(id: string, body: UpdateImage): Promise<Image> {
+  async update(id: string, body: UpdateImage, members: Members): Promise<Json> {
     const change = body.metadata === undefined ? null : changeOf(body.metadata);
-    const { link } = await this.get(id);
+    const known = await this.images.findOneBy({ id });
     // What is in the store is looked at before the row is locked: a slow store must not hold it.
-    if (body.link && !link) await this.links.check(body.link);
-    return this.images.manager
-      .transaction((manager) => applyChange(manager, id, body, change))
-      .catch((error: unknown) => {
-        throw violates(error, LINK_INDEX) ? problems.linkInUse(body.link!.path) : error;
-      });
+    const found = body.link && known && !known.link ? await this.links.check(body.link) : null;
+    return this.write(body.link?.path, async (manager) => {
+      const image = await this.records.lock(manager, id);
+      const { link, isNew } = linkAfter(image, body.link);
+      if (isNew) await this.linked.add(manager, id, found ?? (await this.links.check(link!)));
+      const values = {
+        link,
+        artifacts_known: image.artifacts_known || isNew,
+        arch: body.arch ?? image.arch,
+        metadata: change ? changeMetadata(image.metadata, change) : image.metadata,
+      };
+      return this.records.update(id, values, members, manager);
+    });
   }
 
-  /** Hides the record. Its artifacts stay where they are until the record is purged. */
-  async markDeleted(id: string): Promise<void> {
-    const { affected } = await this.images.softDelete({ id });
-    if (!affected) throw problems.noSuchRecord('image', id);
+  private write(path: string | undefined, work: (manager: EntityManager) => Promise<Json>): Promise<Json> {
+    return this.images.manager.transaction(work).catch((error: unknown) => {
+      throw violates(error, LINK_INDEX) ? problems.linkInUse(path!) : error;
+    });
   }
 
-  async markAllDeleted(): Promise<void> {
-    await this.images.createQueryBuilder().softDelete().where('deleted IS NULL').execute();
+  /** Hides the record, or all, and puts the artifacts out of the way; they can be brought back. */
+  markDeleted(id?: string): Promise<void> {
+    return this.linked.markDeleted(this.records, this.artifacts, id);
   }
 
-  /** Removes the record for good, and with `cascade` its artifacts. What the store keeps from being removed never keeps the record. */
-  async purge(id: string, cascade: boolean): Promise<void> {
-    const image = await this.get(id);
-    await this.images.delete({ id });
-    if (cascade && image.link) await this.links.removeArtifacts(image.link);
+  /** Brings a deleted record back, or all. */
+  undelete(id?: string): Promise<void> {
+    return id
+      ? this.linked.undelete(this.records, this.artifacts, id)
+      : this.linked.undeleteAll(this.records, this.artifacts);
   }
 
-  async purgeAll(cascade: boolean): Promise<void> {
-    for (const { id } of await this.list()) await this.purge(id, cascade);
+  /** Removes the record for good, or all of a state, and with `cascade` the artifacts. */
+  purge(state: State, cascade: boolean, id?: string): Promise<void> {
+    return this.linked.purge(this.records, this.artifacts, { state, cascade, id });
   }
 }
 
@@ -113,29 +129,4 @@ function changeOf(given: unknown): MetadataChange {
   const read = readMetadataChange(given);
   if ('errors' in read) throw problems.invalid({ metadata: read.errors });
   return read.change;
-}
-
-/** The same link again is fine, so that a client may repeat a request; another one is not. */
-function linkAfter(link: ArtifactLink | null, given: ArtifactLink): ArtifactLink {
-  if (!link) return { ...given };
-  const isSame = link.path === given.path && (!given.etag || link.etag === given.etag);
-  if (!isSame) throw problems.linkConflict();
-  return link;
-}
-
-async function applyChange(
-  manager: EntityManager,
-  id: string,
-  body: UpdateImage,
-  change: MetadataChange | null,
-): Promise<Image> {
-  const image = await manager.findOne(Image, { where: { id }, lock: { mode: 'pessimistic_write' } });
-  if (!image) throw problems.noSuchRecord('image', id);
-  const values = {
-    link: body.link ? linkAfter(image.link, body.link) : image.link,
-    arch: body.arch ?? image.arch,
-    metadata: change ? changeMetadata(image.metadata, change) : image.metadata,
-  };
-  await manager.update(Image, id, values);
-  return Object.assign(image, values);
 }

@@ -34,6 +34,18 @@ function parseArtifact(value: unknown, index: number): ManifestArtifact {
  * @throws BadManifest
  */
 export function parseManifest(content: Buffer): ImageManifest {
+  const manifest = parseManifestList(content);
+  const roots = manifest.artifacts.filter(({ type }) => type === ARTIFACT_TYPE.rootfs).length;
+  if (roots !== 1)
+    throw new BadManifest(`artifacts must have exactly one of the type ${ARTIFACT_TYPE.rootfs}, and has ${roots}`);
+  return manifest;
+}
+
+/**
+ * As `parseManifest`, but of any artifacts.
+ * @throws BadManifest
+ */
+export function parseManifestList(content: Buffer): ImageManifest {
   let value: unknown;
   try {
     value = JSON.parse(content.toString('utf8'));
@@ -44,10 +56,27 @@ export function parseManifest(content: Buffer): ImageManifest {
   if (value['version'] !== '1.0') throw new BadManifest('version must be "1.0"');
   if (!Array.isArray(value['artifacts'])) throw new BadManifest('artifacts must be a list');
   const artifacts = value['artifacts'].map(parseArtifact);
-  const roots = artifacts.filter(({ type }) => type === ARTIFACT_TYPE.rootfs).length;
-  if (roots !== 1)
-    throw new BadManifest(`artifacts must have exactly one of the type ${ARTIFACT_TYPE.rootfs}, and has ${roots}`);
   return { version: '1.0', created: typeof value['created'] === 'string' ? value['created'] : '', artifacts };
+}
+
+/** The artifacts that can be read from a manifest, whatever else is wrong with it; null where it is no manifest at all. */
+export function listedArtifacts(content: Buffer): { type: string; path: string; md5: string | null }[] | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(content.toString('utf8'));
+  } catch {
+    return null;
+  }
+  if (!isObject(value)) return null;
+  const listed = Array.isArray(value['artifacts']) ? (value['artifacts'] as unknown[]) : [];
+  return listed.flatMap((item, index) => {
+    try {
+      const { type, md5, link } = parseArtifact(item, index);
+      return [{ type, path: link.path, md5: md5 ?? null }];
+    } catch {
+      return [];
+    }
+  });
 }
 
 /** The root file system of an image. */

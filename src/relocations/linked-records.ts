@@ -30,6 +30,22 @@ const PATIENCE = 1000;
 /** Milliseconds between two looks at whether they have. */
 const GLANCE = 25;
 
+/**
+ * The link of a record after a client gives one. The same link again is fine, so that a client may repeat a request; another one is not.
+ * @throws Problem (409)
+ */
+export function linkAfter(
+  { link, home_link }: LinkedRecord,
+  given: ArtifactLink | undefined,
+): { link: ArtifactLink | null; isNew: boolean } {
+  if (!given) return { link, isNew: false };
+  if (!link) return { link: { ...given }, isNew: true };
+  const home = home_link ?? link;
+  const isSame = home.path === given.path && (!given.etag || home.etag === given.etag);
+  if (!isSame) throw problems.linkConflict();
+  return { link, isNew: false };
+}
+
 /** Deletes, undeletes and purges records that lead to artifacts: the record at once, the artifacts by the worker. */
 @Injectable()
 export class LinkedRecords {

@@ -1,0 +1,107 @@
+import { randomUUID } from 'node:crypto';
+import { Injectable } from '@nestjs/common';
+import { InjectRepository } from '@nestjs/typeorm';
+import { Repository } from 'typeorm';
+import type { Json, Members } from '../database/json.js';
+import type { KnowsRecords } from '../database/record-exists.guard.js';
+import { RecordStore, type State, violates } from '../database/record-store.js';
+import { problems } from '../errors/problems.js';
+import { linkAfter, LinkedRecords } from '../relocations/linked-records.js';
+import type { FoundArtifact } from '../relocations/relocatable.js';
+import { RecipeArchives } from './recipe-archives.js';
+import { Recipe } from './recipe.entity.js';
+import type { CreateRecipe, UpdateRecipe } from './recipes.dto.js';
+
+/** Index that lets live recipes not share a link. */
+const LINK_INDEX = 'recipes_link_path';
+
+@Injectable()
+export class RecipesService implements KnowsRecords {
+  private readonly records: RecordStore<Recipe>;
+
+  constructor(
+    @InjectRepository(Recipe) private readonly recipes: Repository<Recipe>,
+    private readonly archives: RecipeArchives,
+    private readonly linked: LinkedRecords,
+  ) {
+    this.records = new RecordStore(recipes, 'recipe');
+    this.linked.register(archives);
+  }
+
+  list(members: Members, state?: State): Promise<Json> {
+    return this.records.list(members, state);
+  }
+
+  get(id: string, members: Members, state?: State): Promise<Json> {
+    return this.records.get(id, members, state);
+  }
+
+  refuseMissing(id: string, state?: State): Promise<void> {
+    return this.records.refuseMissing(id, state);
+  }
+
+  async create(body: CreateRecipe, members: Members): Promise<Json> {
+    const found = body.link ? await this.archives.check(body.link) : null;
+    const values = {
+      id: randomUUID(),
+      name: body.name,
+      link: body.link ?? null,
+      recipe_type: body.recipe_type,
+      linux_distribution: body.linux_distribution,
+      arch: body.arch ?? 'x86_64',
+      require_dkms: body.require_dkms ?? true,
+      template_dictionary: body.template_dictionary === undefined ? [] : body.template_dictionary,
+      artifacts_known: found !== null,
+    } as const;
+    return this.write(body.link?.path, async (manager) => {
+      if (found) await this.linked.add(manager, values.id, found);
+      return this.records.add(values, members, manager);
+    });
+  }
+
+  async update(id: string, body: UpdateRecipe, members: Members): Promise<Json> {
+    const known = await this.recipes.findOneBy({ id });
+    // What is in the store is looked at before the row is locked: a slow store must not hold it.
+    const found: FoundArtifact[] | null =
+      body.link && known && !known.link ? await this.archives.check(body.link) : null;
+    return this.write(body.link?.path, async (manager) => {
+      const recipe = await this.records.lock(manager, id);
+      const { link, isNew } = linkAfter(recipe, body.link);
+      if (isNew) await this.linked.add(manager, id, found ?? (await this.archives.check(link!)));
+      const values = {
+        link,
+        artifacts_known: recipe.artifacts_known || isNew,
+        arch: body.arch ?? recipe.arch,
+        require_dkms: body.require_dkms ?? recipe.require_dkms,
+        template_dictionary: body.template_dictionary ?? recipe.template_dictionary,
+      };
+      return this.records.update(id, values, members, manager);
+    });
+  }
+
+  private write(
+    path: string | undefined,
+    work: (manager: Repository<Recipe>['manager']) => Promise<Json>,
+  ): Promise<Json> {
+    return this.recipes.manager.transaction(work).catch((error: unknown) => {
+      throw violates(error, LINK_INDEX) ? problems.linkInUse(path!) : error;
+    });
+  }
+
+  /** Hides the record, or all, and puts the archive out of the way; they can be brought back. */
+  markDeleted(id?: string): Promise<void> {
+    return this.linked.markDeleted(this.records, this.archives, id);
+  }
+
+  /** Brings a deleted record back, or all. */
+  undelete(id?: string): Promise<void> {
+    return id
+      ? this.linked.undelete(this.records, this.archives, id)
+      : this.linked.undeleteAll(this.records, this.archives);
+  }
+
+  /** Removes the record for good, or all of a state, and with `cascade` their archives. */
+  purge(state: State, cascade: boolean, id?: string): Promise<void> {
+    return this.linked.purge(this.records, this.archives, { state, cascade, id });
+  }
+}

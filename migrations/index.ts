@@ -2,6 +2,7 @@ import { RecordsAndJobs1795460400000 } from './1795460400000-records-and-jobs.js
 import { RecipesAndRelocations1795471200000 } from './1795471200000-recipes-and-relocations.js';
 import { JobEvents1795475000000 } from './1795475000000-job-events.js';
 import { ShellDeadlines1795478000000 } from './1795478000000-shell-deadlines.js';
+import { RemoteBuildNodes1795481000000 } from './1795481000000-remote-build-nodes.js';
 
 /** Every migration, oldest first. A list, since globs differ between source and build. */
 export const migrations = [
@@ -9,4 +10,5 @@ export const migrations = [
   RecipesAndRelocations1795471200000,
   JobEvents1795475000000,
   ShellDeadlines1795478000000,
+  RemoteBuildNodes1795481000000,
 ];

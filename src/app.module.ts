@@ -5,6 +5,8 @@ import { ConfigModule } from './config/config.module.js';
 import { DatabaseModule } from './database/database.module.js';
 import { HealthModule } from './health/health.module.js';
 import { ImagesModule } from './images/images.module.js';
+import { MetricsModule } from './metrics/metrics.module.js';
+import { RemoteBuildNodesModule } from './remote-build-nodes/remote-build-nodes.module.js';
 import { RecipesModule } from './recipes/recipes.module.js';
 import { RelocationsModule } from './relocations/relocations.module.js';
 import { JobsModule, type JobSurroundings } from './jobs/jobs.module.js';
@@ -23,6 +25,8 @@ export class AppModule {
         PublicKeysModule,
         RelocationsModule.with(surroundings.stateId),
         RecipesModule,
+        RemoteBuildNodesModule,
+        MetricsModule,
         ImagesModule,
         jobs,
         HealthModule.with(jobs),

@@ -7,6 +7,7 @@ import { ProblemFilter } from './errors/problem.filter.js';
 import { ValidationPipe } from './errors/validation.pipe.js';
 import { useJsonBodies } from './fastify.js';
 import { SERVICE_VERSION } from './health/service-version.js';
+import { Metrics } from './metrics/metrics.js';
 import { KnownRoutes } from './errors/known-routes.js';
 
 /** All that an application has beside its modules; the server and the tests have it from here. */
@@ -17,12 +18,24 @@ export function configureApp(app: NestFastifyApplication, config: Pick<Config, '
   app.useGlobalFilters(new ProblemFilter(config.maxBodyBytes, routes));
   app.useGlobalInterceptors(new Serializer());
   useJsonBodies(app);
+  measureAnswers(app);
   SwaggerModule.setup('docs', app, () => describeApi(app), {
     jsonDocumentUrl: 'docs/json',
     yamlDocumentUrl: 'docs/yaml',
     customSiteTitle: 'Image Management Service',
     swaggerOptions: { tryItOutEnabled: true, displayRequestDuration: true, docExpansion: 'list' },
   });
+}
+
+function measureAnswers(app: NestFastifyApplication): void {
+  const metrics = app.get(Metrics);
+  app
+    .getHttpAdapter()
+    .getInstance()
+    .addHook('onResponse', ({ method, routeOptions }, { statusCode, elapsedTime }, done) => {
+      metrics.answered(method, routeOptions.url ?? 'unknown', statusCode, elapsedTime / 1000);
+      done();
+    });
 }
 
 const DESCRIPTION = `Keeps records of SSH public keys and images, and runs jobs that change images.

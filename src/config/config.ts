@@ -22,6 +22,8 @@ export interface Config {
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'fatal';
   readonly maxBodyBytes: number;
   readonly stateDir: string;
+  /** Private ssh key by which remote build nodes are asked; null where the site has given none. */
+  readonly remoteNodeKeyFile: string | null;
   /** A null url stands for the embedded part. */
   readonly database: { readonly url: string | null; readonly poolSize: number };
   readonly s3: {
@@ -174,6 +176,7 @@ function nest(values: EnvValues): Config {
     logLevel: LOG_LEVELS[values.LOG_LEVEL],
     maxBodyBytes: values.MAX_BODY_BYTES,
     stateDir: values.STATE_DIR,
+    remoteNodeKeyFile: values.REMOTE_BUILD_NODE_KEY ?? null,
     database: { url: values.DATABASE_URL ?? null, poolSize: values.DATABASE_POOL_SIZE },
     s3: {
       endpoint: values.S3_ENDPOINT ?? null,

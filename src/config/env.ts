@@ -86,6 +86,8 @@ const variables = {
     'File with the certificate of the site CA (PEM), which every new image gets. Unset: /etc/cray/ca/certificate_authority.crt where it exists; embedded, a CA of its own.',
   ),
 
+  REMOTE_BUILD_NODE_KEY: text('File with the private ssh key by which remote build nodes are asked for their status.'),
+
   JOB_MAX_RUNNING: integer('Local jobs that run at once; others wait in `creating`.', 4, 1, 1000),
   JOB_SSH_PORTS: {
     type: { kind: 'ports' },

@@ -6,6 +6,7 @@ import { Job } from '../jobs/job.entity.js';
 import { Recipe } from '../recipes/recipe.entity.js';
 import { RecordArtifact } from '../relocations/record-artifact.entity.js';
 import { Relocation } from '../relocations/relocation.entity.js';
+import { RemoteBuildNode } from '../remote-build-nodes/remote-build-node.entity.js';
 import { PublicKey } from '../public-keys/public-key.entity.js';
 
 /** Options for the server, for migrations and for tests alike. */
@@ -13,7 +14,7 @@ export function dataSourceOptions(url: string, poolSize = 10): DataSourceOptions
   return {
     type: 'postgres',
     url,
-    entities: [PublicKey, Recipe, Image, RecordArtifact, Relocation, Job, JobEvent],
+    entities: [PublicKey, Recipe, Image, RecordArtifact, Relocation, RemoteBuildNode, Job, JobEvent],
     migrations,
     migrationsTransactionMode: 'each',
     synchronize: false,

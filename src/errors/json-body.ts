@@ -73,8 +73,9 @@ function decode(content: Buffer, encoding: Encoding): string {
 
 /** No decoder of the platform knows UTF-32. */
 function decodeUtf32(content: Buffer, encoding: Encoding): string {
-  const read = encoding === 'utf-32le' ? content.readUInt32LE : content.readUInt32BE;
-  const points = Array.from({ length: content.length / 4 }, (_, index) => read.call(content, index * 4));
+  const read = (offset: number) =>
+    encoding === 'utf-32le' ? content.readUInt32LE(offset) : content.readUInt32BE(offset);
+  const points = Array.from({ length: content.length / 4 }, (_, index) => read(index * 4));
   // A piece at a time: a call takes only so many arguments.
   const pieces = Array.from({ length: Math.ceil(points.length / 1024) }, (_, index) =>
     String.fromCodePoint(...points.slice(index * 1024, (index + 1) * 1024)),

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import { applyDecorators } from '@nestjs/common';
 import { plainToInstance, Transform } from 'class-transformer';
 import { registerDecorator, ValidateIf, ValidateNested } from 'class-validator';
@@ -154,6 +155,21 @@ export function PublicKeyLine(): PropertyDecorator {
     if (value === '') return 'Must not be blank.';
     if (value.includes('\0')) return 'Must not contain NUL characters.';
     return value.length > KEY_LIMIT ? `Must not be longer than ${KEY_LIMIT} characters.` : publicKeyMistake(value);
+  });
+}
+
+/** Names of DNS (RFC 1123), of which xnames are some, and addresses. */
+const HOST_NAME = /^[a-z0-9_](?:[a-z0-9_.:-]{0,251}[a-z0-9])?$/i;
+
+/** A host name, an xname or an address; without a user, a port or a path. */
+export function HostName(): PropertyDecorator {
+  return check('hostName', (value) => {
+    const nothing = missing(value);
+    if (nothing) return nothing;
+    if (typeof value !== 'string') return 'Not a valid string.';
+    if (value === '') return 'Must not be blank.';
+    const isHost = HOST_NAME.test(value) && (!value.includes(':') || isIPv6(value));
+    return isHost ? null : 'Must be a host name or an xname, without user, port or path.';
   });
 }
 

@@ -11,7 +11,12 @@ function memberErrors(errors: readonly ValidationError[]): MemberErrors {
 }
 
 function messagesOf(error: ValidationError): string[] | MemberErrors {
-  if (error.children?.length && !error.constraints) return memberErrors(error.children);
+  if (error.children?.length && !error.constraints) {
+    // What stands in for an item that is null has no members to tell about.
+    const [only] = error.children;
+    if (only?.property === '_schema' && only.value === null) return messagesOf(only);
+    return memberErrors(error.children);
+  }
   const { whitelistValidation, nestedValidation, unknownValue, ...constraints } = error.constraints ?? {};
   if (whitelistValidation) return ['Unknown field.'];
   const messages = [...new Set(Object.values(constraints))];

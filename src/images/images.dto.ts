@@ -23,7 +23,7 @@ export class CreateImageOfJob extends IntersectionType(
 ) {}
 
 /** What a client sends to change an image: the link, once, the architecture, or one tag. */
-export class UpdateImage extends PartialType(PickType(Image, ['arch'] as const)) {
+export class UpdateImage extends PartialType(PickType(Image, ['arch'] as const), { skipNullProperties: false }) {
   @Nested(ArtifactLinkDto)
   @ApiProperty({ type: ArtifactLinkDto, required: false })
   link?: ArtifactLinkDto;

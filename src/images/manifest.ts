@@ -35,7 +35,7 @@ function parseArtifact(value: unknown, index: number): ManifestArtifact {
  */
 export function parseManifest(content: Buffer): ImageManifest {
   const manifest = parseManifestList(content);
-  const roots = manifest.artifacts.filter(({ type }) => type === ARTIFACT_TYPE.rootfs).length;
+  const roots = manifest.artifacts.filter(isRootfs).length;
   if (roots !== 1)
     throw new BadManifest(`artifacts must have exactly one of the type ${ARTIFACT_TYPE.rootfs}, and has ${roots}`);
   return manifest;
@@ -79,9 +79,14 @@ export function listedArtifacts(content: Buffer): { type: string; path: string; 
   });
 }
 
+/** A media type may have parameters. */
+function isRootfs({ type }: ManifestArtifact): boolean {
+  return type.split(';')[0]!.trim() === ARTIFACT_TYPE.rootfs;
+}
+
 /** The root file system of an image. */
 export function rootfsOf(manifest: ImageManifest): ManifestArtifact {
-  return manifest.artifacts.find(({ type }) => type === ARTIFACT_TYPE.rootfs)!;
+  return manifest.artifacts.find(isRootfs)!;
 }
 
 /** Where an artifact of a checked manifest is. */

@@ -1,5 +1,6 @@
 import { ApiProperty, IntersectionType, PartialType, PickType } from '@nestjs/swagger';
 import { Transform } from 'class-transformer';
+import { Allow } from 'class-validator';
 import { Bool, ItemsOf, Optional, Shaped, Text } from '../errors/members.js';
 import type { HostKey, JobProgress } from '../protocol/job-report.js';
 import { JOB_STATUSES, JOB_TYPES } from '../protocol/job-status.js';
@@ -36,6 +37,7 @@ export class CreateJob extends IntersectionType(
       'job_mem_size',
       'require_dkms',
     ] as const),
+    { skipNullProperties: false },
   ),
 ) {
   @ItemsOf(SshContainerRequest)
@@ -49,7 +51,9 @@ export class CreateJob extends IntersectionType(
 }
 
 /** What a client may tell of a job. */
-export class UpdateJob extends PartialType(PickType(Job, ['status', 'resultant_image_id'] as const)) {}
+export class UpdateJob extends PartialType(PickType(Job, ['status', 'resultant_image_id'] as const), {
+  skipNullProperties: false,
+}) {}
 
 /** What a worker tells of its job besides. */
 export class ReportJob extends UpdateJob {
@@ -109,12 +113,15 @@ function isHostKeys(value: unknown): boolean {
 
 /** Which jobs a bulk delete means. Checked by job-filter.ts, where a parameter may be given several times. */
 export class JobsQuery implements JobFilterQuery {
+  @Allow()
   @ApiProperty({ required: false, enum: JOB_STATUSES, isArray: true })
   status?: string | string[];
 
+  @Allow()
   @ApiProperty({ required: false, enum: JOB_TYPES, isArray: true })
   job_type?: string | string[];
 
+  @Allow()
   @ApiProperty({ required: false, type: String, description: 'Jobs at least this old, as 1w2d3h4m.', example: '1d' })
   age?: string | string[];
 }

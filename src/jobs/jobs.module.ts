@@ -7,6 +7,7 @@ import { Image } from '../images/image.entity.js';
 import { ImagesModule } from '../images/images.module.js';
 import type { ArtifactLocation } from '../protocol/artifact-link.js';
 import { PublicKeysModule } from '../public-keys/public-keys.module.js';
+import { Recipe } from '../recipes/recipe.entity.js';
 import { HalfMadeImages } from './half-made-images.js';
 import { JobEvent } from './job-event.entity.js';
 import { JobEvents } from './job-events.js';
@@ -65,7 +66,7 @@ export class JobsModule {
   static with(surroundings: JobSurroundings): DynamicModule {
     return {
       module: JobsModule,
-      imports: [TypeOrmModule.forFeature([Job, JobEvent, Image]), PublicKeysModule, ImagesModule],
+      imports: [TypeOrmModule.forFeature([Job, JobEvent, Image, Recipe]), PublicKeysModule, ImagesModule],
       controllers: [JobsController, JobStreamsController],
       providers: [
         JobsService,

@@ -45,7 +45,7 @@ export class RecipeArchives extends Relocatable {
     artifacts: readonly RecordArtifact[],
   ): Promise<ArtifactLink> {
     const [archive] = artifacts;
-    return archive ? { ...home, path: archive.at } : home;
+    return archive ? { ...home, path: archive.at, etag: archive.etag || home.etag } : home;
   }
 
   override async forgetAway(): Promise<void> {}

@@ -15,7 +15,9 @@ export class CreateRecipe extends PickType(Recipe, [
 ] as const) {}
 
 /** What a client sends to change a recipe: the link, once, and what jobs read of it. */
-export class UpdateRecipe extends PartialType(PickType(Recipe, ['arch', 'require_dkms'] as const)) {
+export class UpdateRecipe extends PartialType(PickType(Recipe, ['arch', 'require_dkms'] as const), {
+  skipNullProperties: false,
+}) {
   @Nested(ArtifactLinkDto)
   @ApiProperty({ type: ArtifactLinkDto, required: false })
   link?: ArtifactLinkDto;

@@ -3,7 +3,7 @@ import { TestDatabases } from '../support/database.js';
 import { Replay, type Tally } from './replay.js';
 import { readScenario } from './scenario.js';
 
-const SCENARIOS = ['public-keys-v3', 'public-keys-root', 'images-v3', 'images-root', 'methods', 'misc','recipes-v3','recipes-root','deleted-public-keys','deleted-images','cascade-root','manifests-v3','manifests-root','persistence'];
+const SCENARIOS = ['public-keys-v3', 'public-keys-root', 'images-v3', 'images-root', 'methods','recipes-v3','recipes-root','deleted-public-keys','deleted-images','cascade-root','manifests-v3','manifests-root','remote-build-nodes','jobs-v3','jobs-root','jobs-validation-v3','jobs-validation-root','jobs-delete-v3','jobs-manifest-v3','jobs-quirks','jobs-config-nodkms','jobs-config-runtime','jobs-yaml-v3','misc'];
 
 describe('recordings of the original', () => {
   let databases: TestDatabases;

@@ -25,9 +25,10 @@ function render(name: string, content: XmlContent): string {
   return `<${name}>${inner}</${name}>`;
 }
 
-/** An XML document with one root element of the S3 namespace. */
+/** An XML document with one root element of the S3 namespace. Errors have none: boto3 finds no code in one that has. */
 export function xmlDocument(root: string, content: { [name: string]: XmlContent }): Buffer {
-  const body = render(root, content).replace(`<${root}>`, `<${root} xmlns="${NAMESPACE}">`);
+  const attribute = root === 'Error' ? '' : ` xmlns="${NAMESPACE}"`;
+  const body = render(root, content).replace(`<${root}>`, `<${root}${attribute}>`);
   return Buffer.from(`<?xml version="1.0" encoding="UTF-8"?>\n${body}`);
 }
 

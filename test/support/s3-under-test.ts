@@ -18,6 +18,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { type S3Server, type S3ServerOptions, startS3Server } from '../../src/embedded/s3/s3-server.js';
+import { Child, DIST } from './child.js';
 import {
   escapeAll,
   type PieceSigner,
@@ -116,38 +117,12 @@ export async function sendRaw(endpoint: string, sent: SentRequest, agent?: http.
   return { status: response.statusCode!, headers: response.headers, body: content, code, wasContinued };
 }
 
-/** An embedded S3 server with a directory and a bucket of its own. */
-export class S3UnderTest {
-  private constructor(
-    readonly directory: string,
-    readonly server: S3Server,
-    readonly client: S3Client,
-    /** What the server logged. */
-    readonly logged: string[],
-  ) {}
+/** Speaks to an S3 server, as a client of the SDK and byte by byte. */
+export class S3Session {
+  readonly client: S3Client;
 
-  static async start(options: Partial<S3ServerOptions> = {}): Promise<S3UnderTest> {
-    const directory = await mkdtemp(path.join(tmpdir(), 'ims-s3-'));
-    const logged: string[] = [];
-    const log = (message: string, facts?: Record<string, unknown>) =>
-      logged.push(`${message} ${JSON.stringify(facts)}`);
-    const server = await startS3Server({ directory, credentials: CREDENTIALS, log, ...options });
-    const subject = new S3UnderTest(directory, server, makeClient(server.endpoint), logged);
-    await subject.client.send(new CreateBucketCommand({ Bucket: BUCKET }));
-    return subject;
-  }
-
-  /** Stops the server and removes its directory. Fails when it left a temporary file, or had to log a failure. */
-  async close(): Promise<void> {
-    this.client.destroy();
-    await this.server.close();
-    const left = await readdir(path.join(this.directory, 'temporary'));
-    await rm(this.directory, { recursive: true, force: true });
-    expect({ left, logged: this.logged }).toEqual({ left: [], logged: [] });
-  }
-
-  blobs(): Promise<string[]> {
-    return readdir(path.join(this.directory, 'blobs'));
+  constructor(readonly endpoint: string) {
+    this.client = makeClient(endpoint);
   }
 
   put(key: string, body: PutObjectCommandInput['Body'], more: Partial<PutObjectCommandInput> = {}) {
@@ -157,6 +132,10 @@ export class S3UnderTest {
   async get(key: string, more: Partial<GetObjectCommandInput> = {}) {
     const answer = await this.client.send(new GetObjectCommand({ Bucket: BUCKET, Key: key, ...more }));
     return { ...answer, content: Buffer.from(await answer.Body!.transformToByteArray()) };
+  }
+
+  async createBucket(): Promise<void> {
+    await this.client.send(new CreateBucketCommand({ Bucket: BUCKET }));
   }
 
   async createUpload(key: string): Promise<string> {
@@ -187,7 +166,7 @@ export class S3UnderTest {
   }
 
   get host(): string {
-    return new URL(this.server.endpoint).host;
+    return new URL(this.endpoint).host;
   }
 
   /** Sends a request that is signed by headers. */
@@ -207,7 +186,7 @@ export class S3UnderTest {
     const length: Record<string, string> = hasBody ? { 'content-length': String(content.length) } : {};
     const sent: SentRequest = { method, url, headers: { ...length, ...signed.headers }, body: content };
     request.tamper?.(sent);
-    return sendRaw(this.server.endpoint, sent, agent);
+    return sendRaw(this.endpoint, sent, agent);
   }
 
   /** Path and query of a presigned url of a key. */
@@ -241,6 +220,82 @@ export class S3UnderTest {
     const content = Buffer.from(body);
     const length: Record<string, string> = content.length ? { 'content-length': String(content.length) } : {};
     const sent: SentRequest = { method, url, headers: { host: this.host, ...length, ...headers }, body: content };
-    return sendRaw(this.server.endpoint, sent);
+    return sendRaw(this.endpoint, sent);
+  }
+}
+
+/** An embedded S3 server with a directory and a bucket of its own. */
+export class S3UnderTest extends S3Session {
+  private constructor(
+    readonly directory: string,
+    readonly server: S3Server,
+    /** What the server logged. */
+    readonly logged: string[],
+  ) {
+    super(server.endpoint);
+  }
+
+  static async start(options: Partial<S3ServerOptions> = {}): Promise<S3UnderTest> {
+    const directory = await mkdtemp(path.join(tmpdir(), 'ims-s3-'));
+    const logged: string[] = [];
+    const log = (message: string, facts?: Record<string, unknown>) =>
+      logged.push(`${message} ${JSON.stringify(facts)}`);
+    const server = await startS3Server({ directory, credentials: CREDENTIALS, log, ...options });
+    const subject = new S3UnderTest(directory, server, logged);
+    await subject.createBucket();
+    return subject;
+  }
+
+  /** Stops the server and removes its directory. Fails when it left a temporary file, or had to log a failure. */
+  async close(): Promise<void> {
+    this.client.destroy();
+    await this.server.close();
+    const left = await readdir(path.join(this.directory, 'temporary'));
+    await rm(this.directory, { recursive: true, force: true });
+    expect({ left, logged: this.logged }).toEqual({ left: [], logged: [] });
+  }
+
+  blobs(): Promise<string[]> {
+    return readdir(path.join(this.directory, 'blobs'));
+  }
+}
+
+/** An embedded S3 server as a process of its own, compiled, on a directory that is the test's. */
+export class S3Child extends S3Session {
+  private constructor(
+    private readonly child: Child,
+    endpoint: string,
+  ) {
+    super(endpoint);
+  }
+
+  /**
+   * Rejects with what the child printed where the server does not start.
+   * @param prefix a command that runs the child, as `setpriv …`
+   */
+  static async start(directory: string, prefix: string[] = []): Promise<S3Child> {
+    const child = Child.start(
+      `const { startS3Server } = await import(${JSON.stringify(`${DIST}/src/embedded/s3/s3-server.js`)});
+       const options = ${JSON.stringify({ directory, credentials: CREDENTIALS })};
+       const server = await startS3Server({ ...options, log: (message, facts) => console.error(message, facts) });
+       console.log('ready ' + JSON.stringify(server.endpoint));`,
+      { prefix },
+    );
+    return new S3Child(child, await child.ready<string>());
+  }
+
+  get pid(): number {
+    return this.child.process.pid!;
+  }
+
+  /** What the server logged. */
+  get output(): string {
+    return this.child.output.replace(/^ready .*\n/m, '');
+  }
+
+  /** Ends the process where it stands. */
+  async kill(): Promise<void> {
+    this.client.destroy();
+    await this.child.kill('SIGKILL');
   }
 }

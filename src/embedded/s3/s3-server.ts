@@ -30,6 +30,7 @@ export interface S3Server {
    * not one file. The file never changes; when the object is deleted it goes, but for readers that have it open, mounted or linked.
    */
   localFile(bucket: string, key: string): Promise<string | null>;
+  /** Breaks off what is under way, and returns when all of it has ended. Safe to repeat. */
   close(): Promise<void>;
 }
 
@@ -109,20 +110,22 @@ async function serve(store: ObjectStore, options: S3ServerOptions, unlock: () =>
   await sweep();
   const boundPort = await listen(server, port, host);
   const timer = setInterval(() => answers.add(sweep()), SWEEP_INTERVAL).unref();
+  const close = async () => {
+    clearInterval(timer);
+    const closed = new Promise((resolve) => server.close(resolve));
+    server.closeAllConnections();
+    await closed;
+    // The next server on the directory must not meet writes of this one.
+    await answers.settle();
+    await store.settle();
+    unlock();
+  };
+  let closing: Promise<void> | undefined;
   return {
     endpoint: `http://${host}:${boundPort}`,
     port: boundPort,
     localFile: (bucket, key) => findLocalFile(store, bucket, key),
-    close: async () => {
-      clearInterval(timer);
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeAllConnections();
-      await closed;
-      // The next server on the directory must not meet writes of this one.
-      await answers.settle();
-      await store.settle();
-      unlock();
-    },
+    close: () => (closing ??= close()),
   };
 }
 

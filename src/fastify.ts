@@ -1,9 +1,10 @@
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { Socket } from 'node:net';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { Config } from './config/config.js';
 import { JsonBody } from './errors/json-body.js';
 import { problemOf, sendProblem } from './errors/problem.filter.js';
-import { problems } from './errors/problems.js';
+import { type Problem, problems } from './errors/problems.js';
 
 /** Prefix under which API gateways publish the service. */
 const GATEWAY_PREFIX = '/apis/ims';
@@ -27,7 +28,24 @@ export function fastifyAdapter(config: Pick<Config, 'maxBodyBytes'>): FastifyAda
     // Bad escapes in a path never reach Nest's filters.
     frameworkErrors: (error: FastifyError, request: FastifyRequest, reply: FastifyReply) =>
       sendProblem(reply, problemOf(error, request, config.maxBodyBytes) ?? problems.malformedRequest(error.message)),
+    clientErrorHandler: refuseUnreadable,
   } as never);
+}
+
+/** Answers what is no HTTP, or of a method that there is not: it never becomes a request. */
+function refuseUnreadable(error: NodeJS.ErrnoException, socket: Socket): void {
+  // The client has gone already.
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  const { status, title, detail, code } = unreadable(error);
+  const body = JSON.stringify({ status, title, detail, code });
+  const headers = ['Content-Type: application/problem+json', `Content-Length: ${Buffer.byteLength(body)}`];
+  socket.end([`HTTP/1.1 ${status} ${title}`, ...headers, 'Connection: close', '', body].join('\r\n'));
+}
+
+function unreadable({ code, message }: NodeJS.ErrnoException): Problem {
+  if (code === 'HPE_HEADER_OVERFLOW') return problems.headersTooLarge();
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return problems.requestTooSlow();
+  return problems.malformedRequest(message.replace(/^Parse Error: /, ''));
 }
 
 /** Bodies of all kinds reach the validation pipe as they arrived: what they are for is looked at first. */

@@ -27,7 +27,9 @@ export function problemOf(
 ): Problem | null {
   if (error instanceof Problem) return error;
   if (error instanceof ArtifactStoreFailure) return problems.storeUnavailable(error.message);
-  const { statusCode } = error as { statusCode?: number };
+  const { statusCode, code } = error as { statusCode?: number; code?: string };
+  // A path that is no UTF-8 names nothing.
+  if (code === 'FST_ERR_BAD_URL') return problems.noSuchRoute(request.url.split('?')[0]!);
   if (error instanceof HttpException && error.getStatus() === 404)
     return problems.noSuchRoute(request.url.split('?')[0]!);
   const status = error instanceof HttpException ? error.getStatus() : statusCode;

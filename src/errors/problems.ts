@@ -73,6 +73,14 @@ export const problems = {
   bodyTooLarge: (limit: number) =>
     new Problem(413, 'body-too-large', `The body is larger than ${limit} bytes: send less, or raise MAX_BODY_BYTES.`),
   malformedJson: (what: string) => new Problem(400, 'malformed-json', `The body is not valid JSON: ${what}.`),
+  headersTooLarge: () =>
+    new Problem(
+      431,
+      'headers-too-large',
+      'The headers and the path of the request are too large: send less than 16 KiB.',
+    ),
+  requestTooSlow: () =>
+    new Problem(408, 'request-too-slow', 'The request did not arrive in time. Send it again, and faster.'),
   malformedRequest: (what: string) => new Problem(400, 'malformed-request', `The request is not understood: ${what}.`),
   noInput: () =>
     new Problem(

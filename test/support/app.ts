@@ -45,7 +45,14 @@ export function send(origin: string, method: string, path: string, options: Test
   const { hostname, port } = new URL(origin);
   return new Promise((resolve, reject) => {
     const request = httpRequest(
-      { hostname, port, method, path, headers: payload ? { ...headers, 'Content-Length': payload.length } : headers },
+      {
+        agent: false,
+        hostname,
+        port,
+        method,
+        path,
+        headers: payload ? { ...headers, 'Content-Length': payload.length } : headers,
+      },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -93,7 +100,7 @@ export async function startTestApp(options: TestAppOptions): Promise<TestApp> {
     .overrideProvider(ArtifactStore)
     .useValue(store)
     .overrideProvider(JobLauncher)
-    .useValue(options.launcher ?? new IdleJobLauncher())
+    .useValue(options.launcher ?? new IdleJobLauncher(config.jobs))
     .setLogger(new Logger(config.logLevel))
     .compile();
   const nest = module.createNestApplication<NestFastifyApplication>(fastifyAdapter(config), { bodyParser: false });

@@ -1,14 +1,20 @@
+import type { Config } from '../../src/config/config.js';
 import { type ConnectionInfo, JobLauncher, type Observation } from '../../src/jobs/launcher/job-launcher.js';
 import type { JobSpec } from '../../src/protocol/job-spec.js';
 
-/** A launcher that takes every job and runs none: for tests of records. Addresses are those of the original with its default settings. */
+/** A launcher that takes every job and runs none: for tests of records. Addresses are those of the original. */
 export class IdleJobLauncher extends JobLauncher {
   readonly launched = new Map<string, JobSpec>();
 
+  constructor(private readonly jobs: Pick<Config['jobs'], 'customerAccess' | 'namespace'>) {
+    super();
+  }
+
   async address(jobId: string): Promise<ConnectionInfo> {
+    const { customerAccess, namespace } = this.jobs;
     return {
-      customer_access: { host: `${jobId}.ims.cmn.shasta.local`, port: 22 },
-      'cluster.local': { host: `cray-ims-${jobId}-service.ims.svc.cluster.local`, port: 22 },
+      customer_access: { host: `${jobId}.ims.${customerAccess.subnet}.${customerAccess.domain}`, port: 22 },
+      'cluster.local': { host: `cray-ims-${jobId}-service.${namespace}.svc.cluster.local`, port: 22 },
     };
   }
 

@@ -52,7 +52,8 @@ it('answers what the document says, whatever is sent (schemathesis)', async () =
     ['run', `${system.url}/docs/json`, '--url', system.url, '--max-examples', '40', '--checks', checks]
       // Streams end when their client goes.
       .concat(['--phases', 'examples,coverage,fuzzing', '--exclude-path-regex', 'events|logs', '--no-color']),
-    { timeout: 240_000 },
+    // It keeps a cache where it runs.
+    { timeout: 240_000, cwd: system.directory },
   );
   expect(`${code} ${code === 0 ? '' : stdout}`).toBe('0 ');
   return undefined;

@@ -14,6 +14,7 @@ import { listedArtifacts } from './manifest.js';
 export class ImageArtifacts extends Relocatable {
   readonly kind = 'image';
   readonly table = 'images';
+  readonly linkedType = MANIFEST_TYPE;
 
   constructor(
     private readonly store: ArtifactStore,

@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { IsNull, Not, Repository } from 'typeorm';
+import { In, IsNull, Not, Repository } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { HalfMadeImages } from './half-made-images.js';
 import { JobLogs } from './job-logs.js';
-import { Job } from './job.entity.js';
+import { IMPORTED, Job } from './job.entity.js';
 import { launchSpec } from './launch-spec.js';
 import { JobLauncher, LaunchRefused } from './launcher/job-launcher.js';
 
@@ -84,7 +84,9 @@ export class JobReconciler implements OnApplicationShutdown {
   /** One look at everything. A step that fails is tried again with the next look, and does not keep the others from theirs. */
   async pass(): Promise<void> {
     await this.attempt('extend the lease', () => this.extendLease());
-    await this.forEach({ deleted: Not(IsNull()) }, 'remove', (job) => this.remove(job));
+    await this.forEach({ deleted: Not(IsNull()), runner: In([this.runner, IMPORTED]) }, 'remove', (job) =>
+      this.remove(job),
+    );
     await this.forEach({ launched: Not(IsNull()), ended: IsNull() }, 'observe', (job) => this.endIfDead(job));
     await this.forEach({ ended: Not(IsNull()), released: IsNull() }, 'release', (job) => this.release(job));
     await this.forEach({ launched: IsNull(), ended: IsNull() }, 'launch', (job) => this.launchIfFree(job));
@@ -104,7 +106,7 @@ export class JobReconciler implements OnApplicationShutdown {
   private async forEach(where: object, what: string, step: (job: Job) => Promise<unknown>): Promise<void> {
     await this.attempt(what, async () => {
       const jobs = await this.jobs.find({
-        where: { deleted: IsNull(), ...where, runner: this.runner },
+        where: { deleted: IsNull(), runner: this.runner, ...where },
         order: { created: 'ASC' },
       });
       for (const job of jobs) if (!this.stopped) await this.attempt(what, () => step(job), { job_id: job.id });

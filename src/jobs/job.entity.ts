@@ -34,6 +34,9 @@ function withoutHostKeys(containers: SshContainer[] | null): SshContainer[] | nu
   return containers && containers.map((container) => ({ ...container, host_keys: undefined }));
 }
 
+/** The `runner` of jobs that the original ran: there is nothing left of them but their records. */
+export const IMPORTED = 'import';
+
 /** A job: changes an image, or builds one from a recipe. Its own copies of key and source outlive their records. */
 // Partial indexes, which only migrations can describe.
 @Index('jobs_unfinished', { synchronize: false })

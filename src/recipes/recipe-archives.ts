@@ -13,6 +13,7 @@ const ARCHIVE_TYPE = 'recipe';
 export class RecipeArchives extends Relocatable {
   readonly kind = 'recipe';
   readonly table = 'recipes';
+  readonly linkedType = ARCHIVE_TYPE;
 
   constructor(private readonly store: ArtifactStore) {
     super();

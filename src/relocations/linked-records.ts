@@ -20,6 +20,8 @@ export interface LinkedRecord extends StoredRecord {
   link: ArtifactLink | null;
   /** Where the link leads when all artifacts are at home; null where that is what `link` says. */
   home_link: ArtifactLink | null;
+  /** Whether it is written down which artifacts the record leads to. That of imported records is not. */
+  artifacts_known: boolean;
 }
 
 /**
@@ -172,11 +174,37 @@ export class LinkedRecords {
     if (isMoving) return null;
     const listed = await kind.listedAway(record.link!);
     const known = await this.table.artifactsOf(record.id);
-    const adopted = record.home_link || !isAway(record.link!.path) ? null : adoptedFrom(record, listed);
+    // What we have not moved ourselves but is away was moved by the original, before the record was imported.
+    const isForeign = !record.artifacts_known && !record.home_link && isAway(record.link!.path);
+    const adopted = isForeign ? await this.adoptedFrom(kind, record, listed) : null;
     const artifacts = adopted?.artifacts ?? known;
     refuseUnlisted(record, artifacts, listed);
     await Promise.all(artifacts.map((artifact) => this.verifyOne(artifact)));
     return adopted;
+  }
+
+  /** @throws Problem (422) where the list does not name what the link of the live record named */
+  private async adoptedFrom(
+    kind: Relocatable,
+    record: LinkedRecord,
+    listed: readonly FoundArtifact[],
+  ): Promise<Adopted> {
+    const linked = listed.find(({ type }) => type === kind.linkedType);
+    if (!linked) throw problems.badManifest(record.link!.path, `it lists nothing of the type ${kind.linkedType}`);
+    const artifacts = listed.map(({ path, type, md5 }, position) => ({
+      record_id: record.id,
+      position,
+      home: homePath(path),
+      at: path,
+      away: null,
+      type,
+      md5,
+      etag: '',
+    }));
+    const { etag } = await this.store.head(findLocation(linked.path)!).catch((error: unknown) => {
+      throw error instanceof NoSuchArtifact ? problems.noSuchArtifact(linked.path) : error;
+    });
+    return { link: { path: homePath(linked.path), etag, type: 's3' }, artifacts };
   }
 
   private async verifyOne({ home, at }: Pick<RecordArtifact, 'home' | 'at'>): Promise<void> {
@@ -207,21 +235,6 @@ export class LinkedRecords {
 interface Adopted {
   link: ArtifactLink;
   artifacts: RecordArtifact[];
-}
-
-function adoptedFrom(record: LinkedRecord, listed: readonly FoundArtifact[]): Adopted {
-  const artifacts = listed.map(({ path, type, md5 }, position) => ({
-    record_id: record.id,
-    position,
-    home: homePath(path),
-    at: path,
-    away: null,
-    type,
-    md5,
-    etag: '',
-  }));
-  const last = artifacts.at(-1);
-  return { link: { ...record.link!, path: last?.home ?? record.link!.path }, artifacts };
 }
 
 async function adopt(manager: EntityManager, kind: Relocatable, id: string, adopted: Adopted): Promise<void> {

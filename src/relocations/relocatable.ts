@@ -20,6 +20,8 @@ export abstract class Relocatable {
   abstract readonly kind: LinkedKind;
   /** Its table, which has the columns `link`, `home_link`, `artifacts_known` and `deleted`. */
   abstract readonly table: string;
+  /** Media type of the artifact that the link of a live record names. */
+  abstract readonly linkedType: string;
   /** What a link leads to, the link's own artifact last; null where that cannot be told: then nothing is moved or removed. */
   abstract artifactsOf(link: ArtifactLink): Promise<FoundArtifact[] | null>;
   /**

@@ -13,5 +13,7 @@ export default {
   transformIgnorePatterns: ['/node_modules/(?!content-disposition/)'],
   globalSetup: '<rootDir>/test/global-setup.mjs',
   globalTeardown: '<rootDir>/test/global-teardown.mjs',
+  // Run by `npm run test:ceph`.
+  testPathIgnorePatterns: ['/node_modules/', ...(process.env.IMS_CEPH ? [] : ['<rootDir>/test/ceph/'])],
   testTimeout: 30_000,
 };

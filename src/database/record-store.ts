@@ -1,3 +1,4 @@
+import type { Pool } from 'pg';
 import { type EntityManager, QueryFailedError, type Repository } from 'typeorm';
 import { problems, type RecordKind } from '../errors/problems.js';
 import { Json, type Members, wireColumns } from './json.js';
@@ -21,6 +22,8 @@ export function violates(error: unknown, constraint: string): boolean {
 
 /** Records of one kind: what all kinds have in common. Deleted is a state of a row; to purge is to remove the row. */
 export class RecordStore<T extends StoredRecord> {
+  private readonly selects = new Map<string, string>();
+
   constructor(
     readonly repository: Repository<T>,
     readonly kind: RecordKind,
@@ -158,13 +161,23 @@ export class RecordStore<T extends StoredRecord> {
   }
 
   private records(members: Members, state: State): string {
+    const known = this.selects.get(`${members} ${state}`);
+    if (known) return known;
     const columns = wireColumns(this.repository.metadata, members, state === 'deleted');
-    return `SELECT ${columns} FROM ${this.table} t WHERE ${CONDITION[state]}`;
+    const sql = `SELECT ${columns} FROM ${this.table} t WHERE ${CONDITION[state]}`;
+    this.selects.set(`${members} ${state}`, sql);
+    return sql;
   }
 
-  private select<Row>(sql: string, parameters: unknown[]): Promise<Row[]> {
-    return this.repository.query(sql, parameters);
+  /** Straight from the pool: TypeORM's query runner takes as long as such a query does, and has nothing to add to it. */
+  private async select<Row extends object>(sql: string, parameters: unknown[]): Promise<Row[]> {
+    const { rows } = await poolOf(this.repository).query<Row>(sql, parameters);
+    return rows;
   }
+}
+
+function poolOf({ manager }: { manager: EntityManager }): Pool {
+  return (manager.connection.driver as unknown as { master: Pool }).master;
 }
 
 /** A column of a row that is written, and its value as the driver takes it. */

@@ -11,7 +11,7 @@ const SOCKET_AWAY = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOENT', 'EPIPE', 'E
 
 function isDatabaseAway(error: { code?: unknown; driverError?: { code?: unknown; message?: string } }): boolean {
   const code = String(error.driverError?.code ?? error.code ?? '');
-  const message = error.driverError?.message ?? '';
+  const message = error.driverError?.message ?? (error instanceof Error ? error.message : '');
   return (
     DATABASE_AWAY.test(code) ||
     (SOCKET_AWAY.has(code) && 'syscall' in error) ||

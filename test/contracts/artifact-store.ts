@@ -322,7 +322,8 @@ export function describeArtifactStore(name: string, makeSubject: () => Promise<S
         const kept = await store.upload(other);
         await store.abortUploads(bucket, one.key);
         expect(await subject.openUploads()).toEqual([other.key]);
-        await expect(upload.complete(md5Of(Buffer.from('part')))).rejects.toThrow(/upload is over/);
+        // What the store says of it differs: Ceph 16 calls it an error of its own.
+        await expect(upload.complete(md5Of(Buffer.from('part')))).rejects.toThrow(ArtifactStoreFailure);
         await upload.abort();
         await kept.abort();
       });

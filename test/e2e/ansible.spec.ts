@@ -125,7 +125,8 @@ describe('against a Debian image', () => {
       'rm -r /tmp/p /tmp/p.deb',
       'touch /tmp/complete',
     ].join('\n');
-    expect(await system.ssh(job, script)).toMatchObject({ stderr: '', stdout: expect.stringContaining('(prober)') });
+    // The last command may find its connection closed.
+    expect((await system.ssh(job, script)).stdout).toContain('(prober)');
     const { resultant_image_id } = await system.waitFor(id, 'success');
     const rootfs = await system.rootfsOf(resultant_image_id!);
     const { stdout } = await system.withMounted(

@@ -22,6 +22,8 @@ import type { PhaseContext } from './phase.js';
 
 /** Seconds in which sshd has to answer; a busy machine may take a while. */
 const SSHD_SECONDS = 60;
+/** Milliseconds that users get to log out when the shell ends. */
+const LOGOUT_TIME = 2000;
 /** Milliseconds between two looks at the disk. */
 const DISK_INTERVAL = 2000;
 
@@ -97,7 +99,14 @@ async function runShell(context: PhaseContext, root: ImageRoot, teardown: Teardo
   await raceEnd(sandbox, waitForSshd(job.shell.listenAddress, port, SSHD_SECONDS));
   const record = await reportReady(context, hostKey, port);
   const seen = job.shell.jail ? mounted.path : directory.box;
-  return waitForEnd(context, sandbox, record, new InotifySignalFiles(seen, signalDirectory(job.shell.jail)));
+  const signal = await waitForEnd(
+    context,
+    sandbox,
+    record,
+    new InotifySignalFiles(seen, signalDirectory(job.shell.jail)),
+  );
+  await letLogOut(sandbox);
+  return signal;
 }
 
 /** The kernel takes short paths for sockets only; this process stands in the job directory. */
@@ -178,6 +187,15 @@ async function waitForEnd(
     clearInterval(timer);
     abort.abort();
   }
+}
+
+/**
+ * The command that touched the file has still to tell its client that it went well: without that, ssh fails, and Ansible takes the machine
+ * for unreachable. Whoever stays logged in is cut off all the same.
+ */
+async function letLogOut(sandbox: Sandbox): Promise<void> {
+  for (const end = Date.now() + LOGOUT_TIME; sandbox.isUsed() && Date.now() < end;)
+    await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 function refuseEnd(): never {

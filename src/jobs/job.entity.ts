@@ -1,7 +1,7 @@
 import { ApiProperty } from '@nestjs/swagger';
 import { Transform } from 'class-transformer';
 import { Column, Entity, PrimaryColumn, Index } from 'typeorm';
-import { Hidden, OnlyInV3, Time, V3_ONLY, wireTime } from '../database/wire.js';
+import { Hidden, OnlyInV3, Time, V3_ONLY } from '../database/wire.js';
 import { Bool, OneOf, Optional, PositiveInteger, Text, Uuid } from '../errors/members.js';
 import { type Arch, ARCHES } from '../protocol/arch.js';
 import type { HostKey, JobProgress } from '../protocol/job-report.js';
@@ -229,29 +229,16 @@ export class Job {
   /** When the job became a success or an error. */
   @Column('timestamptz', { nullable: true })
   @OnlyInV3()
-  @Transform(({ value }: { value: unknown }) => (value instanceof Date ? wireTime(value) : value), {
-    toPlainOnly: true,
-  })
-  @ApiProperty({
-    type: String,
-    format: 'date-time',
-    nullable: true,
-    readOnly: true,
-    description: 'When the job ended. Version 3 only.',
-  })
+  @Time({ nullable: true, description: 'When the job ended. Version 3 only.' })
   ended: Date | null;
 
   /** When the shell is ended if nobody does so before; null where there is none, or it stays open. */
   @Column('timestamptz', { nullable: true })
   @OnlyInV3()
-  @Transform(({ value }: { value: unknown }) => (value instanceof Date ? wireTime(value) : value), {
-    toPlainOnly: true,
-  })
-  @ApiProperty({
-    type: String,
-    format: 'date-time',
+  @Time({
     nullable: true,
     required: false,
+    readOnly: false,
     description: 'When the shell is ended if nobody ends it before. Can be moved while the job runs. Version 3 only.',
   })
   shell_deadline: Date | null;

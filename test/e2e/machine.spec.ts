@@ -210,3 +210,21 @@ async function groupsWith(jobId: string): Promise<string[]> {
 async function offersGroups(): Promise<boolean> {
   return (await command('test', ['-w', '/sys/fs/cgroup/pids/cgroup.procs'])).code === 0;
 }
+
+it('says which package is missing, and takes no job', async () => {
+  const hide = 'mount --bind /etc/passwd /usr/bin/slirp4netns';
+  const system = await System.start({}, inMounts(hide));
+  try {
+    const ready = await fetch(`${system.url}/healthz/ready`);
+    expect(ready.status).toBe(503);
+    expect(((await ready.json()) as { detail: string }).detail).toContain(
+      'apt-get install -y --no-install-recommends slirp4netns',
+    );
+    const { id } = await system.startJob(await system.addImage(), await system.addKey());
+    expect((await system.waitFor(id, 'error')).status_reason).toContain('slirp4netns');
+    await system.api.request('DELETE', `/jobs/${id}`);
+    await system.expectNoTraces(id);
+  } finally {
+    await system.stop();
+  }
+}, 60_000);

@@ -636,7 +636,7 @@ describe('what a worker reports (v3)', () => {
       app.send('DELETE', `/v3/jobs/${randomUUID()}`),
     ]);
     // One of the ends holds; the other was refused.
-    expect(ends.map(({ status }) => status).toSorted()).toEqual([200, 404, 409]);
+    expect(new Set(ends.map(({ status }) => status))).toEqual(new Set([200, 404, 409]));
     const { status, status_reason } = (await app.send('GET', `/v3/jobs/${id}`)).body as JobView;
     expect([status, status_reason]).toEqual(ends[0]!.status === 200 ? ['error', 'it died'] : ['success', null]);
   });

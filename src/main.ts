@@ -4,7 +4,7 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { AppModule } from './app.module.js';
 import { configureApp } from './app.setup.js';
 import { BadConfiguration, type Config, loadConfig } from './config/config.js';
-import { startEmbedded } from './embedded/start.js';
+import { type EmbeddedParts, startEmbedded } from './embedded/start.js';
 import { fastifyAdapter } from './fastify.js';
 import { JobReconciler } from './jobs/job-reconciler.js';
 import { Logger } from './logger.js';
@@ -17,6 +17,48 @@ function localUrl({ listenAddress }: Config, port: number): string {
   return `http://${host}:${port}`;
 }
 
+async function createApp(embedded: EmbeddedParts, logger: Logger): Promise<NestFastifyApplication> {
+  const { config } = embedded;
+  const module = AppModule.with(config, embedded);
+  const options = { logger, bodyParser: false, abortOnError: false };
+  const app = await NestFactory.create<NestFastifyApplication>(module, fastifyAdapter(config), options);
+  configureApp(app, config);
+  return app;
+}
+
+/** @throws Error with a sentence where the address cannot be had */
+async function listen(app: NestFastifyApplication, config: Config): Promise<string> {
+  try {
+    await app.listen(config.port, config.listenAddress);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (!code) throw error;
+    const where = `port ${config.port} of ${config.listenAddress}`;
+    const why = code === 'EADDRINUSE' ? 'another process listens there' : code;
+    throw new Error(`${where} cannot be had (${why}): set PORT or LISTEN_ADDRESS to another`, { cause: error });
+  }
+  const { port } = app.getHttpServer().address() as { port: number };
+  return localUrl(config, port);
+}
+
+async function serve(embedded: EmbeddedParts, logger: Logger): Promise<void> {
+  const { config } = embedded;
+  const app = await createApp(embedded, logger);
+  const url = await listen(app, config).catch(async (error: unknown) => {
+    await app.close();
+    throw error;
+  });
+  app.get(JobReconciler).start(url);
+  logger.log('listening', { url, docs: `${url}/docs`, store: config.s3.endpoint });
+  const stop = async (signal: string) => {
+    logger.log('stopping', { signal });
+    await app.close();
+    await embedded.stop();
+    process.exit(0);
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal));
+}
+
 async function main(): Promise<void> {
   const environment = loadConfig();
   const logger = new Logger(environment.logLevel);
@@ -25,32 +67,10 @@ async function main(): Promise<void> {
     process.exit(1);
   };
   const embedded = await startEmbedded(environment, (message, facts) => logger.log(message, facts), end);
-  const { config } = embedded;
-  const app = await NestFactory.create<NestFastifyApplication>(
-    AppModule.with(config, embedded),
-    fastifyAdapter(config),
-    {
-      logger,
-      bodyParser: false,
-      abortOnError: false,
-    },
-  );
-  configureApp(app, config);
-  await app.listen(config.port, config.listenAddress);
-  const { port } = app.getHttpServer().address() as { port: number };
-  app.get(JobReconciler).start(localUrl(config, port));
-  logger.log('listening', {
-    url: localUrl(config, port),
-    docs: `${localUrl(config, port)}/docs`,
-    store: config.s3.endpoint,
-  });
-  const stop = async (signal: string) => {
-    logger.log('stopping', { signal });
-    await app.close();
+  await serve(embedded, logger).catch(async (error: unknown) => {
     await embedded.stop();
-    process.exit(0);
-  };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal));
+    throw error;
+  });
 }
 
 await main().catch((error: Error) => {

@@ -6,8 +6,11 @@ import { CONFIG } from '../config/config.module.js';
 import { dataSourceOptions } from './data-source.js';
 import { runMigrations } from './migrate.js';
 
+/** @throws Error with a sentence where the database cannot be reached, or refuses the user */
 async function connect(options: DataSourceOptions): Promise<DataSource> {
-  const dataSource = await new DataSource(options).initialize();
+  const dataSource = await new DataSource(options).initialize().catch((error: Error) => {
+    throw new Error(`the database cannot be used (${error.message}): check DATABASE_URL`, { cause: error });
+  });
   await runMigrations(dataSource);
   return dataSource;
 }

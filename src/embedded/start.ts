@@ -1,4 +1,4 @@
-import { mkdir, writeFile, readFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import type { Config } from '../config/config.js';
@@ -6,6 +6,7 @@ import type { ArtifactLocation } from '../protocol/artifact-link.js';
 import { provideCertificateAuthority } from './certificate-authority.js';
 import { provideCredentials } from './credentials.js';
 import { startEmbeddedPostgres } from './postgres.js';
+import { lockDirectory } from './s3/directory-lock.js';
 import { startS3Server } from './s3/s3-server.js';
 
 type Log = (message: string, facts?: Record<string, unknown>) => void;
@@ -25,13 +26,35 @@ export interface EmbeddedParts {
 /** Where the original's pods find the certificate of the site CA. */
 const SITE_CA = '/etc/cray/ca/certificate_authority.crt';
 
+/**
+ * Makes the state directory where it is missing, and keeps other servers out of it. Local jobs live there, so that it belongs to one server
+ * also where database and store are elsewhere.
+ * @returns its id, and what gives it back
+ * @throws Error with a sentence where it cannot be used
+ */
+async function openStateDirectory(directory: string): Promise<{ id: string; unlock: () => void }> {
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o711 });
+    const unlock = lockDirectory(directory, path.join(directory, 'lock'));
+    return { id: await provideStateId(directory), unlock };
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (!code) throw error;
+    throw new Error(`${directory} cannot be written (${code}): set STATE_DIR to a directory of the server's own`, {
+      cause: error,
+    });
+  }
+}
+
 /** An id that is made at the first start and kept. */
 async function provideStateId(directory: string): Promise<string> {
   const file = path.join(directory, 'id');
-  await writeFile(file, randomUUID(), { flag: 'wx', flush: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EEXIST') throw error;
-  });
-  return (await readFile(file, 'utf8')).trim();
+  const known = await readFile(file, 'utf8').catch(() => '');
+  if (known) return known.trim();
+  const id = randomUUID();
+  await writeFile(`${file}.new`, id, { flush: true });
+  await rename(`${file}.new`, file);
+  return id;
 }
 
 async function findCertificateAuthority(config: Config, directory: string): Promise<string | null> {
@@ -64,8 +87,8 @@ export async function startEmbedded(config: Config, log: Log, fail: (reason: str
   const directory = path.resolve(config.stateDir);
   const stops = new Stops();
   try {
-    await mkdir(directory, { recursive: true, mode: 0o711 });
-    const stateId = await provideStateId(directory);
+    const { id: stateId, unlock } = await openStateDirectory(directory);
+    stops.add(async () => unlock());
     const database = config.database.url ?? (await startDatabase(directory, log, fail, stops));
     const store = config.s3.endpoint ? null : await startStore(config, directory, log, stops);
     const caCertificateFile = await findCertificateAuthority(config, directory);

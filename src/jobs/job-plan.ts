@@ -6,6 +6,9 @@ import type { ConnectionInfo } from './launcher/job-launcher.js';
 import { resourceNames } from './launcher/resource-names.js';
 import type { Job, SshContainer } from './job.entity.js';
 
+/** Seconds for which the servers of a runner answer for its jobs without saying so again. */
+export const LEASE_SECONDS = 60;
+
 /** What a client asks for, defaults not yet filled in. */
 export interface JobRequest {
   job_type: JobType;
@@ -100,7 +103,7 @@ export function planJob(
     source: source.artifact,
     runner: circumstances.runner,
     launched: null,
-    lease_until: null,
+    lease_until: new Date(circumstances.created.getTime() + LEASE_SECONDS * 1000),
     ended: null,
     shell_deadline: null,
     shell_idle_seconds: jobs.shellIdleSeconds || null,

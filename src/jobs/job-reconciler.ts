@@ -1,21 +1,24 @@
 import { readFile } from 'node:fs/promises';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { In, IsNull, Not, Repository } from 'typeorm';
+import { In, IsNull, Not, Raw, Repository } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { HalfMadeImages } from './half-made-images.js';
 import { JobLogs } from './job-logs.js';
+import { LEASE_SECONDS } from './job-plan.js';
 import { IMPORTED, Job } from './job.entity.js';
 import { launchSpec } from './launch-spec.js';
 import { JobLauncher, LaunchRefused } from './launcher/job-launcher.js';
 
 /** Milliseconds between two looks when nothing wakes the reconciler. */
 const INTERVAL = 2000;
-/** Seconds for which a server answers for its jobs without saying so again. */
-const LEASE_SECONDS = 60;
 /** Milliseconds that a worker gets, after its last report, to write its log and end by itself. */
 const LAST_WORDS = 10_000;
+/** Seconds after its lease ended from which on a runner is taken to be gone for good: a worker that is cut off gives up long before. */
+const GONE_SECONDS = 3600;
+/** What a record says of a job whose launch failed and is tried again. The cause, which may name hosts, is in the log. */
+const NOT_YET = 'cannot be launched just now, and is tried again. /healthz/ready and the log of the server tell more.';
 
 /** Which launcher of all servers on a database is this server's: jobs are bound to theirs. */
 export const RUNNER = Symbol('runner');
@@ -33,6 +36,9 @@ export class JobReconciler implements OnApplicationShutdown {
   private stopped = false;
   private rouse: () => void = () => {};
   private roused = false;
+  private leaseTimer: NodeJS.Timeout | undefined;
+  /** The steps that failed when they were last tried, with the error that was logged. */
+  private readonly failing = new Map<string, string>();
 
   constructor(
     @InjectRepository(Job) private readonly jobs: Repository<Job>,
@@ -47,6 +53,8 @@ export class JobReconciler implements OnApplicationShutdown {
   start(serverUrl: string): void {
     this.serverUrl = serverUrl;
     this.launcher.watch(() => this.wake());
+    // Not by passes: one that waits for a slow store must not cost the lease of all jobs.
+    this.leaseTimer ??= setInterval(() => void this.holdLease(), (LEASE_SECONDS * 1000) / 4);
     this.running ??= this.run();
   }
 
@@ -58,6 +66,7 @@ export class JobReconciler implements OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     this.stopped = true;
+    clearInterval(this.leaseTimer);
     this.rouse();
     await this.running;
     await this.launcher.stop();
@@ -83,7 +92,7 @@ export class JobReconciler implements OnApplicationShutdown {
 
   /** One look at everything. A step that fails is tried again with the next look, and does not keep the others from theirs. */
   async pass(): Promise<void> {
-    await this.attempt('extend the lease', () => this.extendLease());
+    await this.holdLease();
     await this.forEach({ deleted: Not(IsNull()), runner: In([this.runner, IMPORTED]) }, 'remove', (job) =>
       this.remove(job),
     );
@@ -92,15 +101,24 @@ export class JobReconciler implements OnApplicationShutdown {
     await this.forEach({ launched: IsNull(), ended: IsNull() }, 'launch', (job) => this.launchIfFree(job));
     await this.attempt('end abandoned jobs', () => this.endAbandoned());
     await this.attempt('delete jobs that were kept long enough', () => this.deleteKept());
+    await this.attempt('clean up after runners that are gone', () => this.cleanUpAfterOthers());
     await this.attempt('remove what no job owns', () => this.removeUnowned());
   }
 
-  private async attempt(what: string, step: () => Promise<unknown>, facts: object = {}): Promise<void> {
+  /** Tries a step. What fails again and again is logged once for each cause, not every two seconds. */
+  private async attempt(what: string, step: () => Promise<unknown>, facts: { job_id?: string } = {}): Promise<void> {
+    const name = `${what} ${facts.job_id ?? ''}`;
     try {
       await step();
+      this.failing.delete(name);
     } catch (error) {
-      this.log.error(error, `could not ${what}; trying again`, facts);
+      if (this.failing.get(name) !== String(error)) this.log.error(error, `could not ${what}; trying again`, facts);
+      this.failing.set(name, String(error));
     }
+  }
+
+  private holdLease(): Promise<void> {
+    return this.attempt('extend the lease', () => this.extendLease());
   }
 
   private async forEach(where: object, what: string, step: (job: Job) => Promise<unknown>): Promise<void> {
@@ -115,10 +133,15 @@ export class JobReconciler implements OnApplicationShutdown {
 
   private async remove(job: Job): Promise<void> {
     await this.launcher.remove(job.id);
-    await this.logs.remove(job.id);
-    await this.halfMadeImages.remove(job.id);
-    await this.jobs.delete({ id: job.id });
-    this.log.log('removed', { job_id: job.id });
+    await this.forget(job);
+  }
+
+  /** Removes what the job left in the store, and its record last. */
+  private async forget({ id }: Job): Promise<void> {
+    await this.logs.remove(id);
+    await this.halfMadeImages.remove(id);
+    await this.jobs.delete({ id });
+    this.log.log('removed', { job_id: id });
   }
 
   private async endIfDead(job: Job): Promise<void> {
@@ -154,30 +177,51 @@ export class JobReconciler implements OnApplicationShutdown {
     return (await this.launcher.observe(job.id)).state === 'running';
   }
 
+  /**
+   * Launches first and says so second: where this server dies in between, the next look launches again, which changes nothing where
+   * the job is there. Said first, a job that was never launched would pass for one that died.
+   */
   private async launchIfFree(job: Job): Promise<void> {
-    if ((await this.launcher.free()) === 0) return this.sayThatItWaits(job);
-    const { affected } = await this.jobs.update(
-      { id: job.id, launched: IsNull(), ended: IsNull(), deleted: IsNull() },
-      { launched: new Date(), status_reason: null },
-    );
-    if (affected) await this.launch(job);
-  }
-
-  private async sayThatItWaits(job: Job): Promise<void> {
-    const reason = `waits until another job ends: JOB_MAX_RUNNING lets ${this.config.jobs.local.maxRunning} run at once`;
-    if (job.status_reason !== reason)
-      await this.jobs.update({ id: job.id, launched: IsNull() }, { status_reason: reason });
-  }
-
-  private async launch(job: Job): Promise<void> {
+    if ((await this.launcher.free()) === 0) return this.sayWhyItWaits(job, this.fullReason());
+    if (!(await this.isStillWanted(job))) return;
     try {
       await this.launcher.launch(await this.specOf(job));
-      this.log.log('launched', { job_id: job.id });
     } catch (error) {
-      if (error instanceof LaunchRefused) return this.end(job, error.message);
-      await this.jobs.update({ id: job.id, ended: IsNull() }, { launched: null });
-      throw error;
+      return this.endOrTryAgain(job, error);
     }
+    await this.sayThatItIsLaunched(job);
+  }
+
+  /** It may have been ended or deleted since this look began. */
+  private isStillWanted({ id }: Job): Promise<boolean> {
+    return this.jobs.existsBy({ id, launched: IsNull(), ended: IsNull(), deleted: IsNull() });
+  }
+
+  private async sayThatItIsLaunched({ id }: Job): Promise<void> {
+    const values = {
+      launched: new Date(),
+      // The worker may have given a reason of its own by now.
+      status_reason: () => `CASE WHEN status = 'creating' THEN NULL ELSE status_reason END`,
+      // Where the job was ended meanwhile, what was launched is given back once more.
+      released: null,
+    };
+    const { affected } = await this.jobs.update({ id, launched: IsNull() }, values);
+    if (affected) this.log.log('launched', { job_id: id });
+  }
+
+  private async endOrTryAgain(job: Job, error: unknown): Promise<void> {
+    if (error instanceof LaunchRefused) return this.end(job, error.message);
+    await this.sayWhyItWaits(job, NOT_YET);
+    throw error;
+  }
+
+  private fullReason(): string {
+    return `waits until another job ends: JOB_MAX_RUNNING lets ${this.config.jobs.local.maxRunning} run at once`;
+  }
+
+  private async sayWhyItWaits(job: Job, reason: string): Promise<void> {
+    if (job.status_reason !== reason)
+      await this.jobs.update({ id: job.id, launched: IsNull(), ended: IsNull() }, { status_reason: reason });
   }
 
   private async specOf(job: Job) {
@@ -203,8 +247,9 @@ export class JobReconciler implements OnApplicationShutdown {
 
   private async extendLease(): Promise<void> {
     await this.jobs.query(
-      `UPDATE jobs SET lease_until = now() + make_interval(secs => $2) WHERE runner = $1 AND ended IS NULL AND
-       (lease_until IS NULL OR lease_until < now() + make_interval(secs => $2 / 2))`,
+      `UPDATE jobs SET lease_until = now() + make_interval(secs => $2)
+       WHERE runner = $1 AND (released IS NULL OR deleted IS NOT NULL)
+         AND (lease_until IS NULL OR lease_until < now() + make_interval(secs => $2 / 2.0))`,
       [this.runner, LEASE_SECONDS],
     );
   }
@@ -226,6 +271,22 @@ export class JobReconciler implements OnApplicationShutdown {
       `UPDATE jobs SET deleted = now() WHERE deleted IS NULL AND ended < now() - make_interval(secs => $1)`,
       [retentionSeconds],
     );
+  }
+
+  /**
+   * What jobs of a runner left in the store that nobody has answered for in a long time, as after its STATE_DIR was thrown away. What they
+   * left on its machine is for the runner itself, should it come back.
+   */
+  private async cleanUpAfterOthers(): Promise<void> {
+    const isGone = {
+      runner: Not(this.runner),
+      lease_until: Raw((column) => `${column} < now() - make_interval(secs => ${GONE_SECONDS})`),
+    };
+    for (const job of await this.jobs.findBy({ ...isGone, ended: Not(IsNull()), released: IsNull() })) {
+      await this.halfMadeImages.remove(job.id);
+      await this.jobs.update(job.id, { released: new Date() });
+    }
+    for (const job of await this.jobs.findBy({ ...isGone, deleted: Not(IsNull()) })) await this.forget(job);
   }
 
   /** What the launcher holds of jobs that have no record (any more), as after a database was restored or replaced. */

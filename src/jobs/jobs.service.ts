@@ -156,7 +156,10 @@ async function applyReport(manager: EntityManager, id: string, report: ReportJob
     resultant_image_id,
     ssh_containers: containersAfter(job.ssh_containers, shell),
     ...((status !== job.status || status_reason !== undefined) && { status_reason: status_reason ?? null }),
-    ...((status !== job.status || progress !== undefined) && { progress: progress ?? null }),
+    ...((status !== job.status || progress !== undefined) && {
+      // A report that was overtaken by the end of the job says nothing that is still true.
+      progress: isTerminal(status) ? null : (progress ?? null),
+    }),
     shell_idle_seconds,
     shell_deadline: deadlineAfter(job, report, shellSeconds),
     ...(ends && { ended: new Date() }),

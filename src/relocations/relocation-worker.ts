@@ -1,4 +1,10 @@
-import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
+import {
+  type BeforeApplicationShutdown,
+  Inject,
+  Injectable,
+  Logger,
+  type OnApplicationBootstrap,
+} from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource, type EntityManager } from 'typeorm';
 import { type ArtifactInfo, ArtifactStore, NoSuchArtifact } from '../artifacts/artifact-store.js';
@@ -28,7 +34,7 @@ class Occupied extends Error {}
  * server can go on.
  */
 @Injectable()
-export class RelocationWorker implements OnApplicationBootstrap, OnApplicationShutdown {
+export class RelocationWorker implements OnApplicationBootstrap, BeforeApplicationShutdown {
   private readonly log = new Logger(RelocationWorker.name);
   private readonly kinds = new Map<LinkedKind, Relocatable>();
   private readonly running = new Set<Promise<void>>();
@@ -62,7 +68,8 @@ export class RelocationWorker implements OnApplicationBootstrap, OnApplicationSh
     this.loop = this.run();
   }
 
-  async onApplicationShutdown(): Promise<void> {
+  /** Before the shutdown itself: Nest closes the database, a global module as this one's is, in an order that nobody chooses. */
+  async beforeApplicationShutdown(): Promise<void> {
     this.stopped = true;
     this.rouse();
     await this.loop;

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 
 /** Where commands are looked for: sshd and mount live in sbin, which a poor PATH leaves out. */
-const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+export const COMMAND_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** Most bytes of stdout that `run` returns. */
 const STDOUT_LIMIT = 4 * 1024 * 1024;
 /** Most bytes of stderr that are kept: the last ones, since they say why a command failed. */
@@ -144,7 +144,7 @@ export class SystemCommands extends Commands {
 
   private async spawn(command: string, args: readonly string[], options: CommandOptions): Promise<ChildProcess> {
     const child = spawn(command, args, {
-      env: { PATH, LC_ALL: 'C.UTF-8', ...options.env },
+      env: { PATH: COMMAND_PATH, LC_ALL: 'C.UTF-8', ...options.env },
       cwd: options.cwd ?? '/',
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       signal: options.signal,

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { COMMAND_PATH } from './commands.js';
 import { type IdRange, shellIdRange } from './id-range.js';
 
 /** A namespace that lives as long as this file descriptor is open, or a process is in it. */
@@ -39,7 +40,7 @@ export async function openNetworkNamespace(): Promise<Namespace> {
 async function openNamespace(kind: 'user' | 'net', prepare: (pid: number) => void): Promise<number> {
   const holder = spawn('unshare', [`--${kind}`, '--', 'cat'], {
     stdio: ['pipe', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'] },
+    env: { PATH: COMMAND_PATH },
   });
   try {
     await echo(holder, kind);

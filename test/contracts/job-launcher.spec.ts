@@ -1,49 +1,71 @@
-import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { LocalJobLauncher } from '../../src/jobs/launcher/local/local-job-launcher.js';
+import { buffer } from 'node:stream/consumers';
+import { LocalJobLauncher, type LocalLauncherOptions } from '../../src/jobs/launcher/local/local-job-launcher.js';
+import type { JobSpec } from '../../src/protocol/job-spec.js';
+import { Child, DIST } from '../support/child.js';
 import { aJobSpec } from '../support/job-spec.js';
 import { MemoryJobLauncher } from '../support/memory-job-launcher.js';
 import { until } from '../support/system.js';
 import { describeJobLauncher, SUITE_LIMITS } from './job-launcher.js';
 
 /**
- * A worker that does what it is told by a file beside its specification: `print <text as JSON>`, `end well`, `end badly`, `spawn`. It
- * prints what it has mounted and started, so that tests can look for that later.
+ * A worker that does what it is told by a file beside its specification: `print <text as JSON>`, `flood`, `mount`, `spawn`, `end well`,
+ * `end badly`. A job of the name `broken` fails in its first phase.
  */
 const OBEDIENT_WORKER = `
-import { spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 const [phase, spec] = process.argv.slice(2);
-if (phase === 'fetch-image') process.exit(0);
+if (phase === 'fetch-image') process.exit(JSON.parse(readFileSync(spec)).image_root_archive_name === 'broken' ? 4 : 0);
 const orders = path.join(path.dirname(spec), 'orders');
+const obey = {
+  print: (text) => process.stdout.write(JSON.parse(text)),
+  flood: () => {
+    for (const stream of [process.stdout, process.stderr]) stream.write('x'.repeat(20 << 20) + '\\n');
+  },
+  mount: () => {
+    const root = path.join(path.dirname(spec), 'root');
+    mkdirSync(root);
+    execFileSync('mount', ['-t', 'tmpfs', 'ims-test', root]);
+    process.stdout.write('mounted');
+  },
+  spawn: () =>
+    spawn('sh', ['-c', 'trap "" TERM INT HUP; while :; do sleep 1; done', 'ims-grandchild', spec], { detached: true, stdio: 'ignore' }),
+  end: (how) => process.exit(how === 'well' ? 0 : 3),
+};
 let done = 0;
 setInterval(() => {
   const lines = existsSync(orders) ? readFileSync(orders, 'utf8').split('\\n').slice(0, -1) : [];
-  for (const [verb, ...rest] of lines.slice(done).map((line) => line.split(' '))) {
+  for (const line of lines.slice(done)) {
     done++;
-    if (verb === 'print' && phase === 'shell') process.stdout.write(JSON.parse(rest.join(' ')));
-    if (verb === 'spawn' && phase === 'shell')
-      spawn('sh', ['-c', 'trap "" TERM INT HUP; while :; do sleep 1; done', 'ims-grandchild', spec], { detached: true, stdio: 'ignore' });
-    if (verb === 'end') process.exit(rest[0] === 'well' || phase !== 'shell' ? 0 : 3);
+    const [verb, ...rest] = line.split(' ');
+    // The other phase ends when the shell does, or is ended by its launcher.
+    if (phase === 'shell' || line === 'end well') obey[verb](rest.join(' '));
   }
 }, 10);
 `;
 
 interface LocalUnderTest {
   launcher: LocalJobLauncher;
+  options: LocalLauncherOptions;
   directory: string;
   readonly order: (jobId: string, order: string) => Promise<void>;
   readonly close: () => Promise<void>;
 }
 
-async function openLocal(): Promise<LocalUnderTest> {
+async function openLocal(
+  findLocalFile: LocalLauncherOptions['findLocalFile'] = async () => null,
+): Promise<LocalUnderTest> {
   const directory = await mkdtemp(path.join(tmpdir(), 'ims-launcher-'));
   const workerMain = path.join(directory, 'worker.mjs');
   await writeFile(workerMain, OBEDIENT_WORKER);
   const first = 40_000 + Math.floor(Math.random() * 5000);
-  const launcher = new LocalJobLauncher({
+  const options: LocalLauncherOptions = {
     directory: path.join(directory, 'jobs'),
     workerMain,
     workerEnvironment: {},
@@ -51,11 +73,13 @@ async function openLocal(): Promise<LocalUnderTest> {
     ports: { first, last: first + SUITE_LIMITS.ports - 1 },
     listenAddress: '127.0.0.1',
     host: '127.0.0.1',
-    findLocalFile: async () => null,
-  });
+    findLocalFile,
+  };
+  const launcher = new LocalJobLauncher(options);
   await launcher.sweep();
   return {
     launcher,
+    options,
     directory,
     order: (jobId, order) => appendFile(path.join(directory, 'jobs', jobId, 'orders'), `${order}\n`),
     close: async () => {
@@ -103,6 +127,98 @@ describe('LocalJobLauncher', () => {
     expect(await processesWith('ims-grandchild', spec.job_id)).toBe(0);
   });
 
+  it('ends what a worker has mounted with it', async () => {
+    const { launcher, order, directory } = under;
+    const { job_id } = await launched(launcher);
+    await order(job_id, 'mount');
+    await until('it is mounted', async () => (await logOf(launcher, job_id)) === 'mounted');
+    expect(await mountsBelow(directory)).not.toEqual([]);
+    expect(await readFile('/proc/self/mountinfo', 'utf8')).not.toContain(directory);
+    await launcher.release(job_id);
+    expect(await mountsBelow(directory)).toEqual([]);
+    expect(await readdir(path.join(directory, 'jobs', job_id))).toEqual(['logs']);
+  });
+
+  it('starts no shell where the image could not be fetched', async () => {
+    const { launcher, directory } = under;
+    const { job_id } = await launched(launcher, { image_root_archive_name: 'broken' });
+    await until('it has ended', async () => (await launcher.observe(job_id)).state === 'ended');
+    expect(await launcher.observe(job_id)).toMatchObject({ reason: expect.stringContaining('the phase fetch-image') });
+    expect(await readdir(path.join(directory, 'jobs', job_id, 'logs'))).toEqual(['fetch-image.log']);
+  });
+
+  it('ends the phase that waits for one that failed', async () => {
+    const { launcher, order } = under;
+    const { job_id } = await launched(launcher);
+    await until('both run', async () => (await processesWith('worker.mjs', 'finish', job_id)) > 0);
+    await order(job_id, 'end badly');
+    await until('it has ended', async () => (await launcher.observe(job_id)).state === 'ended');
+    expect(await launcher.observe(job_id)).toMatchObject({ reason: expect.stringContaining('the phase shell') });
+    expect(await processesWith(job_id)).toBe(0);
+  });
+
+  it('keeps so much of a log and no more, and says so', async () => {
+    const { launcher, order, directory } = under;
+    const { job_id } = await launched(launcher);
+    await order(job_id, 'flood');
+    const log = path.join(directory, 'jobs', job_id, 'logs', 'shell.log');
+    const limit = 16 * 1024 * 1024;
+    await until('the log is full', async () => (await sizeOf(log)) > limit);
+    await order(job_id, 'print "more"');
+    await order(job_id, 'end well');
+    await until('it has ended', async () => (await launcher.observe(job_id)).state === 'ended');
+    const text = await readFile(log, 'utf8');
+    expect(text.slice(limit)).toBe('\n[the log of this phase was cut at 16 MiB]\n');
+  });
+
+  it('leaves nothing of a launch that failed, but the address', async () => {
+    const { launcher, directory, close } = await openLocal(() => Promise.reject(new Error('the disk is broken')));
+    const spec = aJobSpec();
+    const address = await launcher.address(spec.job_id);
+    spec.shell.port = address.customer_access.port;
+    await expect(launcher.launch(spec)).rejects.toThrow('the disk is broken');
+    expect([await readdir(path.join(directory, 'jobs')), await launcher.free()]).toEqual([[], SUITE_LIMITS.maxRunning]);
+    expect(await launcher.observe(spec.job_id)).toEqual({ state: 'absent' });
+    expect(await launcher.address(spec.job_id)).toEqual(address);
+    await close();
+  });
+
+  it('leaves nothing running when its server is killed', async () => {
+    const { options, order, directory } = under;
+    const spec = aJobSpec();
+    const module = path.join(DIST, 'src/jobs/launcher/local/local-job-launcher.js');
+    const server = Child.start(`
+      const { LocalJobLauncher } = await import(${JSON.stringify(module)});
+      const launcher = new LocalJobLauncher({ ...${JSON.stringify(options)}, findLocalFile: async () => null });
+      await launcher.launch(${JSON.stringify(spec)});
+      console.log('ready {}');
+      setInterval(() => {}, 1000);
+    `);
+    await server.ready();
+    await order(spec.job_id, 'spawn');
+    await until('the grandchild runs', async () => (await processesWith('ims-grandchild', spec.job_id)) > 0);
+    await server.kill();
+    await until('all processes are gone', async () => (await processesWith(spec.job_id)) === 0);
+    const next = new LocalJobLauncher(options);
+    await next.sweep();
+    expect(await next.observe(spec.job_id)).toMatchObject({ reason: expect.stringContaining('was stopped') });
+    expect(await readdir(path.join(directory, 'jobs', spec.job_id))).toEqual(['logs']);
+  });
+
+  it('ends workers that outlived their server, and nobody else, before it launches', async () => {
+    const { options } = under;
+    const run = (file: string) => spawn('sh', ['-c', 'while :; do sleep 1; done', 'ims-left-over', file]);
+    const left = run(path.join(options.directory, aJobSpec().job_id, 'job.json'));
+    const other = run(`/elsewhere${options.directory}/job.json`);
+    const ended = once(left, 'exit');
+    await until('they run', async () => (await processesWith('ims-left-over', options.directory)) === 2);
+    await new LocalJobLauncher(options).sweep();
+    expect(await ended).toEqual([null, 'SIGKILL']);
+    expect(other.exitCode ?? other.signalCode).toBeNull();
+    other.kill('SIGKILL');
+    await once(other, 'exit');
+  });
+
   it('tells of a directory that an earlier server left that its job was interrupted', async () => {
     const { launcher, directory } = under;
     const id = '5d3fd3c4-9f43-4b2e-8a34-9d0c39c2b4f1';
@@ -118,6 +234,34 @@ describe('LocalJobLauncher', () => {
     expect(await launcher.list()).toEqual([]);
   });
 });
+
+/** Launches a job on a port of its own. */
+async function launched(launcher: LocalJobLauncher, values: Partial<JobSpec> = {}): Promise<JobSpec> {
+  const spec = aJobSpec(values);
+  const { port } = (await launcher.address(spec.job_id)).customer_access;
+  const whole = { ...spec, shell: { ...spec.shell, port } };
+  await launcher.launch(whole);
+  return whole;
+}
+
+async function logOf(launcher: LocalJobLauncher, jobId: string): Promise<string> {
+  return (await buffer(launcher.log(jobId, 'sshd', 0, null))).toString();
+}
+
+/** Bytes of a file; 0 where it is not there yet. */
+async function sizeOf(file: string): Promise<number> {
+  return stat(file).then(
+    ({ size }) => size,
+    () => 0,
+  );
+}
+
+/** Lines of the mount tables of all processes that name a directory. */
+async function mountsBelow(directory: string): Promise<string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const tables = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => '')));
+  return tables.flatMap((table) => table.split('\n')).filter((line) => line.includes(`${directory}/`));
+}
 
 /** How many processes of this machine have both words in their command line. */
 async function processesWith(...words: string[]): Promise<number> {

@@ -84,6 +84,27 @@ export function describeJobLauncher(name: string, open: () => Promise<LauncherUn
       expect(await launcher.free()).toBe(SUITE_LIMITS.maxRunning - 1);
     });
 
+    it('launches a job once, also when it is asked to twice at once', async () => {
+      const spec = aJobSpec();
+      await Promise.all([launcher.launch(spec), launcher.launch(spec)]);
+      expect(await launcher.free()).toBe(SUITE_LIMITS.maxRunning - 1);
+      await under.end(spec.job_id, 'well');
+      await isIn(spec.job_id, 'ended');
+    });
+
+    it('launches nothing any more when the server stops, and ends what runs', async () => {
+      const { job_id } = await launched();
+      await launcher.stop();
+      expect(await stateOf(job_id)).not.toBe('running');
+      const late = aJobSpec();
+      const refusal = await launcher.launch(late).catch((error: unknown) => error);
+      // Not for good: a later server tries again.
+      expect(refusal).toBeInstanceOf(Error);
+      expect(refusal).not.toBeInstanceOf(LaunchRefused);
+      expect(await stateOf(late.job_id)).toBe('absent');
+      expect(await launcher.list()).not.toContain(late.job_id);
+    });
+
     it('tells how many more jobs may run', async () => {
       const specs = [await launched(), await launched(), await launched()];
       expect(await launcher.free()).toBe(0);

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -65,7 +65,17 @@ it.each<[string, () => Promise<Record<string, string>>, RegExp]>([
       await writeFile(path.join(directory, 'file'), '');
       return { STATE_DIR: path.join(directory, 'file') };
     },
-    /cannot start: .*file/,
+    /cannot start: .*\/file cannot be written \(EEXIST\): set STATE_DIR/,
+  ],
+  [
+    'the state directory cannot be made',
+    async () => ({ STATE_DIR: '/sys/ims-state' }),
+    /cannot start: \/sys\/ims-state cannot be written \(E\w+\): set STATE_DIR/,
+  ],
+  [
+    'the database is not there',
+    async () => ({ DATABASE_URL: 'postgres://user:hidden-password@127.0.0.1:1/ims' }),
+    /cannot start: the database cannot be used \(connect ECONNREFUSED 127.0.0.1:1\): check DATABASE_URL/,
   ],
 ])(
   'says in a sentence that %s',
@@ -73,7 +83,7 @@ it.each<[string, () => Promise<Record<string, string>>, RegExp]>([
     const { code, output } = await failedStart(await environment());
     expect(code).toBe(1);
     expect(output).toMatch(sentence);
-    expect(output).not.toMatch(/\n\s+at /);
+    expect(output).not.toMatch(/hidden|\n\s+at /);
   },
   60_000,
 );
@@ -85,17 +95,45 @@ it('says in a sentence that its port is taken', async () => {
   const { code, output } = await failedStart({ PORT: String(port) });
   other.close();
   expect(code).toBe(1);
-  expect(output).toContain(String(port));
+  expect(output).toContain(
+    `cannot start: port ${port} of 127.0.0.1 cannot be had (another process listens there): set PORT or LISTEN_ADDRESS to another`,
+  );
+  expect(output).not.toContain('Connection terminated');
   expect(output).not.toMatch(/\n\s+at /);
 }, 60_000);
 
 it('says in a sentence that another server uses its state directory', async () => {
   const server = await ServerProcess.start(defaults());
-  const { code, output } = await failedStart({});
+  const attempts = [
+    await failedStart({}),
+    // Jobs live there also where database and store are elsewhere.
+    await failedStart({
+      DATABASE_URL: process.env['IMS_TEST_POSTGRES_URL']!,
+      S3_ENDPOINT: 'http://127.0.0.1:1',
+      S3_ACCESS_KEY: 'a',
+      S3_SECRET_KEY: 's',
+    }),
+  ];
   await server.stop();
-  expect(code).toBe(1);
-  expect(output).toMatch(/cannot start: .*(in use|another|already)/i);
-  expect(output).not.toMatch(/\n\s+at /);
+  for (const { code, output } of attempts) {
+    expect(code).toBe(1);
+    expect(output).toMatch(
+      /cannot start: \S+ is in use by the server with pid \d+: stop it, or choose another STATE_DIR/,
+    );
+    expect(output).not.toMatch(/\n\s+at /);
+  }
+}, 60_000);
+
+it('keeps the id of its state directory, also where a power cut left it empty', async () => {
+  const file = path.join(directory, 'state', 'id');
+  await (await ServerProcess.start(defaults())).stop();
+  const id = await readFile(file, 'utf8');
+  expect(id).toMatch(/^[\da-f-]{36}$/);
+  await (await ServerProcess.start(defaults())).stop();
+  expect(await readFile(file, 'utf8')).toBe(id);
+  await writeFile(file, '');
+  await (await ServerProcess.start(defaults())).stop();
+  expect(await readFile(file, 'utf8')).toMatch(/^[\da-f-]{36}$/);
 }, 60_000);
 
 it('is ready when database, store and launcher work, and says so without settings', async () => {

@@ -13,6 +13,7 @@ import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { MemoryArtifactStore } from '../support/memory-artifact-store.js';
 import { MemoryJobLauncher } from '../support/memory-job-launcher.js';
+import { sleep, until } from '../support/system.js';
 
 const RUNNER = 'local:test';
 const BUCKET = 'boot-images';
@@ -44,11 +45,11 @@ beforeEach(async () => {
   reconciler = reconcilerOf(RUNNER);
 });
 
-function reconcilerOf(runner: string, environment: Record<string, string> = {}): JobReconciler {
+function reconcilerOf(runner: string, environment: Record<string, string> = {}, on = launcher): JobReconciler {
   const config = loadConfig({ JOB_MAX_RUNNING: '2', ...environment });
   const made = new HalfMadeImages(images, store, config);
-  const logs = new JobLogs(launcher, store, config);
-  return new JobReconciler(jobs, launcher, made, logs, config, runner);
+  const logs = new JobLogs(on, store, config);
+  return new JobReconciler(jobs, on, made, logs, config, runner);
 }
 
 /** A job as `POST /jobs` inserts it. */
@@ -75,6 +76,33 @@ async function insertJob(values: Partial<Job> = {}): Promise<string> {
   await jobs.insert(Object.assign(planJob(request, source, circumstances, loadConfig({}).jobs), values));
   return id;
 }
+
+/** Has one call of a method fail, as where a connection breaks or a server dies just then. */
+function failOnce<Target extends object>(target: Target, method: keyof Target, when: 'before' | 'after'): void {
+  const own = Object.getOwnPropertyDescriptor(target, method);
+  const real = target[method] as (...args: unknown[]) => Promise<unknown>;
+  const restore = () => (own ? Object.defineProperty(target, method, own) : delete (target as never)[method]);
+  const failing = async (...args: unknown[]) => {
+    restore();
+    if (when === 'after') await real.apply(target, args);
+    throw new Error(`broken ${when} ${String(method)}`);
+  };
+  Object.defineProperty(target, method, { value: failing, configurable: true, writable: true });
+}
+
+/** Looks until nothing changes any more. */
+async function settle(): Promise<void> {
+  for (let looks = 0; looks < 4; looks++) await reconciler.pass();
+}
+
+/** What was said of a job, in order. */
+const reasonsOf = async (id: string) => {
+  const events: { status_reason: string | null }[] = await dataSource.query(
+    'SELECT status_reason FROM job_events WHERE job_id = $1 ORDER BY id',
+    [id],
+  );
+  return events.map(({ status_reason }) => status_reason);
+};
 
 const get = (id: string) => jobs.findOneByOrFail({ id });
 const end = (id: string, values: Partial<Job> = {}) =>
@@ -118,25 +146,88 @@ describe('launching', () => {
     expect((await get(ids[2]!)).status_reason).toBeNull();
   });
 
-  it('launches a job once, however many look', async () => {
+  it('takes no job for dead that another server is about to launch', async () => {
     const id = await insertJob();
+    const launch = launcher.launch.bind(launcher);
+    let launches = 0;
+    launcher.launch = async (spec) => {
+      // A launch takes its time, and others look meanwhile.
+      if (launches++ === 0) await reconcilerOf(RUNNER).pass();
+      await launch(spec);
+    };
+    await reconciler.pass();
+    await reconcilerOf(RUNNER).pass();
+    expect(await get(id)).toMatchObject({ status: 'creating', launched: expect.any(Date), ended: null });
+    expect(await launcher.list()).toEqual([id]);
+  });
+
+  it('tries again what could not be launched just now, and says so', async () => {
+    const id = await insertJob();
+    launcher.failures.push(new Error('connect ECONNREFUSED 10.1.2.3'), new Error('connect ECONNREFUSED 10.1.2.3'));
+    await reconciler.pass();
+    await reconciler.pass();
+    const { status, launched, status_reason } = await get(id);
+    expect({ status, launched }).toEqual({ status: 'creating', launched: null });
+    expect(status_reason).toMatch(/tried again/);
+    expect(status_reason).not.toContain('10.1.2.3');
+    // Said once, not with each look.
+    expect(await reasonsOf(id)).toEqual([null, status_reason]);
+    await reconciler.pass();
+    expect(await launcher.list()).toEqual([id]);
+    expect(await get(id)).toMatchObject({ status_reason: null, launched: expect.any(Date) });
+  });
+
+  it('does not lose the reason of a job that fails while it is launched', async () => {
+    const id = await insertJob();
+    const launch = launcher.launch.bind(launcher);
+    launcher.launch = async (spec) => {
+      await launch(spec);
+      await end(id, { status: 'error', status_reason: 'no such image' });
+      launcher.finish(id, null);
+    };
+    await settle();
+    expect(await get(id)).toMatchObject({
+      status: 'error',
+      status_reason: 'no such image',
+      released: expect.any(Date),
+    });
+  });
+
+  it('gives back what was launched for a job that ended meanwhile', async () => {
+    const id = await insertJob();
+    const launch = launcher.launch.bind(launcher);
+    launcher.launch = async (spec) => {
+      await end(id, { status: 'error', released: new Date() });
+      await launch(spec);
+    };
+    await reconciler.pass();
+    await end(id, { status: 'error', ended: new Date(Date.now() - 11_000) });
+    await reconciler.pass();
+    expect((await launcher.observe(id)).state).toBe('ended');
+  });
+
+  it('removes what was launched for a job that was deleted meanwhile', async () => {
+    const id = await insertJob();
+    const launch = launcher.launch.bind(launcher);
+    launcher.launch = async (spec) => {
+      await jobs.update(id, { deleted: new Date() });
+      await launch(spec);
+    };
+    await settle();
+    expect([await launcher.list(), await jobs.count()]).toEqual([[], 0]);
+  });
+
+  it('does not launch what was deleted since it looked', async () => {
+    const [one, other] = [await insertJob({ created: new Date(0) }), await insertJob()];
     let launches = 0;
     const launch = launcher.launch.bind(launcher);
     launcher.launch = async (spec) => {
       launches++;
+      await jobs.update(other, { deleted: new Date() });
       await launch(spec);
     };
-    await Promise.all([reconciler.pass(), reconcilerOf(RUNNER).pass(), reconcilerOf(RUNNER).pass()]);
-    expect([launches, (await get(id)).launched]).toEqual([1, expect.any(Date)]);
-  });
-
-  it('tries again what could not be launched just now', async () => {
-    const id = await insertJob();
-    launcher.failures.push(new Error('the API server is away'));
     await reconciler.pass();
-    expect(await get(id)).toMatchObject({ status: 'creating', launched: null });
-    await reconciler.pass();
-    expect(await launcher.list()).toEqual([id]);
+    expect([launches, await launcher.list()]).toEqual([1, [one]]);
   });
 
   it('ends what can never be launched, with the reason', async () => {
@@ -288,13 +379,164 @@ it('what no record owns is removed', async () => {
   expect(await launcher.list()).toEqual([]);
 });
 
-it('jobs of a server that answers for nothing any more end', async () => {
-  const id = await insertJob();
-  await reconciler.pass();
-  const other = reconcilerOf('local:other');
-  await other.pass();
-  expect((await get(id)).status).toBe('creating');
-  await jobs.update(id, { lease_until: new Date(Date.now() - 1000) });
-  await other.pass();
-  expect(await get(id)).toMatchObject({ status: 'error', status_reason: expect.stringContaining('has stopped') });
+describe('jobs of another server on the database', () => {
+  const agoSeconds = (seconds: number) => new Date(Date.now() - seconds * 1000);
+  let other: JobReconciler;
+
+  beforeEach(() => {
+    other = reconcilerOf('local:other', {}, new MemoryJobLauncher());
+  });
+
+  it('go on while it answers for them', async () => {
+    const id = await insertJob();
+    await reconciler.pass();
+    await other.pass();
+    expect(await get(id)).toMatchObject({ status: 'creating', ended: null });
+  });
+
+  it.each(['launched', 'not yet launched'])('end when it answers for nothing any more: %s', async (state) => {
+    const id = await insertJob();
+    if (state === 'launched') await reconciler.pass();
+    await jobs.update(id, { lease_until: agoSeconds(1) });
+    await other.pass();
+    expect(await get(id)).toMatchObject({ status: 'error', status_reason: expect.stringContaining('has stopped') });
+  });
+
+  it('end also where it died before it looked once', async () => {
+    const id = await insertJob({ created: agoSeconds(61), lease_until: agoSeconds(1) });
+    await other.pass();
+    expect((await get(id)).status).toBe('error');
+  });
+
+  it('are answered for as long as they hold anything', async () => {
+    const id = await insertJob();
+    await reconciler.pass();
+    launcher.finish(id, null);
+    await end(id, { lease_until: agoSeconds(1) });
+    store.put = () => Promise.reject(new Error('the store is away'));
+    launcher.print(id, 'sshd', 'a log that cannot be kept');
+    await reconciler.pass();
+    expect((await get(id)).lease_until!.getTime()).toBeGreaterThan(Date.now());
+  });
+
+  it('leave nothing in the store when it has long been gone', async () => {
+    const [ended, deleted] = [await insertJob(), await insertJob()];
+    await reconciler.pass();
+    await store.put({ bucket: 'ims', key: `jobs/${deleted}/logs/sshd.log` }, { body: Buffer.from('kept') });
+    for (const id of [ended, deleted]) await halfMadeImage(id);
+    await end(ended, { status: 'error', lease_until: agoSeconds(3000) });
+    await jobs.update(deleted, { deleted: new Date(), lease_until: agoSeconds(3000) });
+    await other.pass();
+    expect([await images.count(), await jobs.count()]).toEqual([2, 2]);
+    await jobs.updateAll({ lease_until: agoSeconds(3700) });
+    await other.pass();
+    expect([await images.count(), await keysBelow(BUCKET, ''), await keysBelow('ims', '')]).toEqual([0, [], []]);
+    expect(store.openUploads()).toEqual([]);
+    expect((await jobs.find()).map(({ id, released }) => [id, released])).toEqual([[ended, expect.any(Date)]]);
+  });
+});
+
+describe('a server that dies, or loses the database, at any step', () => {
+  /** The life of a job: it is launched, ends without a word after it began an image, and is deleted. */
+  async function live(breakLaunch?: () => void, breakEnd?: () => void): Promise<string> {
+    const id = await insertJob();
+    breakLaunch?.();
+    await settle();
+    launcher.print(id, 'sshd', 'what happened');
+    await halfMadeImage(id);
+    launcher.finish(id, 'it died');
+    breakEnd?.();
+    await settle();
+    return id;
+  }
+
+  async function expectEndedWell(id: string): Promise<void> {
+    expect(await get(id)).toMatchObject({ status: 'error', status_reason: 'it died', released: expect.any(Date) });
+    expect(await keysBelow('ims', '')).toEqual([`jobs/${id}/logs/sshd.log`]);
+    expect([await images.count(), await keysBelow(BUCKET, ''), store.openUploads()]).toEqual([0, [], []]);
+  }
+
+  const launches: [string, () => void][] = (['before', 'after'] as const).flatMap((when): [string, () => void][] => [
+    [`${when} it launched`, () => failOnce(launcher, 'launch', when)],
+    [`${when} it wrote that it launched`, () => failOnce(jobs, 'update', when)],
+  ]);
+
+  it.each(launches)('%s: the job runs, and ends as it would have', async (_step, breakAt) => {
+    await expectEndedWell(await live(breakAt));
+  });
+
+  const ends: [string, () => void][] = (['before', 'after'] as const).flatMap((when): [string, () => void][] => [
+    [`${when} it wrote that the job has ended`, () => failOnce(jobs, 'update', when)],
+    [`${when} it released`, () => failOnce(launcher, 'release', when)],
+    [`${when} it kept the log`, () => failOnce(store, 'put', when)],
+    [`${when} it aborted uploads`, () => failOnce(store, 'abortUploads', when)],
+    [`${when} it removed an artifact`, () => failOnce(store, 'remove', when)],
+    [`${when} it removed the record of the image`, () => failOnce(images, 'delete', when)],
+  ]);
+
+  it.each(ends)('%s: the job ends as it would have', async (_step, breakAt) => {
+    await expectEndedWell(await live(undefined, breakAt));
+  });
+
+  const removals: [string, () => void][] = (['before', 'after'] as const).flatMap((when): [string, () => void][] => [
+    [`${when} it removed what ran`, () => failOnce(launcher, 'remove', when)],
+    [`${when} it removed the log`, () => failOnce(store, 'remove', when)],
+    [`${when} it removed the record`, () => failOnce(jobs, 'delete', when)],
+  ]);
+
+  it.each(removals)('%s: nothing is left of a deleted job', async (_step, breakAt) => {
+    const id = await live();
+    await jobs.update(id, { deleted: new Date() });
+    breakAt();
+    await settle();
+    expect([await jobs.count(), await launcher.list(), await keysBelow('ims', '')]).toEqual([0, [], []]);
+  });
+
+  it('launches again what it launched and could not say so', async () => {
+    const id = await insertJob();
+    failOnce(jobs, 'update', 'before');
+    await reconciler.pass();
+    // The server is gone, and what it ran.
+    launcher = new MemoryJobLauncher(2);
+    reconciler = reconcilerOf(RUNNER);
+    await reconciler.pass();
+    expect([await launcher.list(), (await get(id)).ended]).toEqual([[id], null]);
+  });
+});
+
+describe('start and stop', () => {
+  it('looks when it is woken, holds the lease, and launches nothing once it has stopped', async () => {
+    let looks = 0;
+    const list = launcher.list.bind(launcher);
+    launcher.list = async () => {
+      looks++;
+      return list();
+    };
+    reconciler.start('http://127.0.0.1:1');
+    const id = await insertJob();
+    reconciler.wake();
+    await until('it is launched', async () => (await get(id)).launched !== null);
+    expect(launcher.jobs.get(id)!.spec!.server_url).toBe('http://127.0.0.1:1');
+    launcher.finish(id, 'it died');
+    await until('it has ended', async () => (await get(id)).released !== null);
+    await reconciler.onApplicationShutdown();
+    const [late, before] = [await insertJob(), looks];
+    reconciler.wake();
+    await sleep(100);
+    expect([(await get(late)).launched, looks]).toEqual([null, before]);
+  });
+
+  it('stops the launcher after its last look', async () => {
+    const order: string[] = [];
+    await insertJob();
+    launcher.launch = async () => {
+      await sleep(100);
+      order.push('launched');
+    };
+    launcher.stop = async () => void order.push('stopped');
+    reconciler.start('http://127.0.0.1:1');
+    await sleep(50);
+    await reconciler.onApplicationShutdown();
+    expect(order).toEqual(['launched', 'stopped']);
+  });
 });

@@ -18,6 +18,7 @@ export class MemoryJobLauncher extends JobLauncher {
   readonly jobs = new Map<string, MemoryJob>();
   private readonly addresses = new Map<string, number>();
   private listener: () => void = () => {};
+  private stopped = false;
   /** What the next launches fail with, in order. */
   readonly failures: Error[] = [];
 
@@ -53,6 +54,7 @@ export class MemoryJobLauncher extends JobLauncher {
   async launch(spec: JobSpec): Promise<void> {
     const failure = this.failures.shift();
     if (failure) throw failure;
+    if (this.stopped) throw new Error('the server stops');
     if (this.jobs.has(spec.job_id)) return;
     this.addresses.set(spec.job_id, spec.shell.port);
     this.jobs.set(spec.job_id, { spec, observation: { state: 'running' }, logs: new Map() });
@@ -96,7 +98,11 @@ export class MemoryJobLauncher extends JobLauncher {
     this.listener = listener;
   }
 
-  async stop(): Promise<void> {}
+  async stop(): Promise<void> {
+    this.stopped = true;
+    for (const job of this.jobs.values())
+      if (job.observation.state === 'running') job.observation = { state: 'ended', reason: 'the server stopped' };
+  }
 
   async ready(): Promise<void> {}
 }

@@ -57,7 +57,7 @@ export abstract class JobLauncher {
   abstract free(): Promise<number>;
   /** Calls the listener whenever something may have changed, so that nobody needs to look often. One listener; it may be called for nothing. */
   abstract watch(listener: () => void): void;
-  /** The server stops: ends what cannot run without it. Nothing is launched afterwards. */
+  /** The server stops: ends what cannot run without it. A launch afterwards rejects, so that a later server tries again. */
   abstract stop(): Promise<void>;
   /** Resolves where jobs can run; rejects with a sentence that says what is missing and how to get it. */
   abstract ready(): Promise<void>;

@@ -56,10 +56,14 @@ class RunningJob {
     onEnd: () => void,
   ) {
     this.done = this.runPhases()
-      .then((failure) => {
-        this.end = { reason: failure && describeEnd(failure) };
-      })
-      .finally(onEnd);
+      .then(
+        (failure) => (failure ? describeEnd(failure) : null),
+        (error: Error) => `a phase could not be started (${error.message}). Start the job again.`,
+      )
+      .then((reason) => {
+        this.end = { reason };
+        onEnd();
+      });
   }
 
   readonly done: Promise<void>;
@@ -123,6 +127,8 @@ async function writeDurably(file: string, text: string): Promise<void> {
  */
 export class LocalJobLauncher extends JobLauncher {
   private readonly jobs = new Map<string, RunningJob>();
+  private readonly launches = new Map<string, Promise<void>>();
+  private stopped = false;
   /** Ports that are kept for jobs that have not ended. */
   private readonly ports = new Map<string, number>();
   private listener: () => void = () => {};
@@ -146,9 +152,28 @@ export class LocalJobLauncher extends JobLauncher {
 
   override async launch(spec: JobSpec): Promise<void> {
     if (this.jobs.has(spec.job_id)) return;
+    const launch = this.launches.get(spec.job_id) ?? this.begin(spec);
+    this.launches.set(spec.job_id, launch);
+    await launch.finally(() => this.launches.delete(spec.job_id));
+  }
+
+  private async begin(spec: JobSpec): Promise<void> {
     await this.refuseWhatCannotRun(spec);
     this.ports.set(spec.job_id, spec.shell.port);
     const directory = this.directoryOf(spec.job_id);
+    try {
+      await this.prepare(directory, spec);
+      const groups = await (await this.cgroups).create(spec.job_id, limitsOf(spec.job_mem_size));
+      this.startJob(spec.job_id, (phase) => this.startPhase(directory, phase, groups));
+    } catch (error) {
+      await (await this.cgroups).remove(spec.job_id);
+      await removeTree(directory);
+      throw error;
+    }
+  }
+
+  /** Makes the directory of a job, in place of any that an interrupted launch has left. */
+  private async prepare(directory: string, spec: JobSpec): Promise<void> {
     await this.clear(directory);
     await mkdir(path.join(directory, LOGS), { recursive: true, mode: 0o711 });
     const file = await this.options.findLocalFile(spec.source.artifact);
@@ -156,14 +181,11 @@ export class LocalJobLauncher extends JobLauncher {
       path.join(directory, SPEC_FILE),
       JSON.stringify({ ...spec, source: { ...spec.source, file } }, null, 2),
     );
-    const groups = await (await this.cgroups).create(spec.job_id, limitsOf(spec.job_mem_size));
-    this.jobs.set(
-      spec.job_id,
-      new RunningJob(
-        (phase) => this.startPhase(directory, phase, groups),
-        () => this.listener(),
-      ),
-    );
+  }
+
+  private startJob(jobId: string, start: (phase: PhaseName) => WorkerProcess): void {
+    if (this.stopped) throw new Error('the server stops');
+    this.jobs.set(jobId, new RunningJob(start, () => this.listener()));
   }
 
   private async refuseWhatCannotRun(spec: JobSpec): Promise<void> {
@@ -249,18 +271,26 @@ export class LocalJobLauncher extends JobLauncher {
     this.listener = listener;
   }
 
-  /** Ends what an earlier server left running, should the kernel not have done so. Called once, before jobs are launched. */
+  /**
+   * Ends what an earlier server left running, should the kernel not have done so, and waits until it is gone; frees the disk space of its
+   * jobs. Called once, before jobs are launched.
+   */
   async sweep(): Promise<void> {
     await mkdir(this.options.directory, { recursive: true, mode: 0o711 });
-    for (const pid of await processesOf(this.options.directory)) process.kill(pid, 'SIGKILL');
+    await killProcessesOf(this.options.directory);
     await (await this.cgroups).sweep();
+    // What cannot be removed now is tried again, and told of, when the job is released.
+    for (const jobId of await this.list()) await this.clear(this.directoryOf(jobId)).catch(() => {});
   }
 
   override async stop(): Promise<void> {
+    this.stopped = true;
+    await Promise.allSettled(this.launches.values());
     await Promise.all([...this.jobs.values()].map((job) => job.kill()));
   }
 
   private async kill(jobId: string): Promise<void> {
+    await this.launches.get(jobId)?.catch(() => {});
     await this.jobs.get(jobId)?.kill();
     await (await this.cgroups).remove(jobId);
   }
@@ -303,6 +333,29 @@ async function removeTree(tree: string): Promise<void> {
   await run('rm', ['-rf', '--one-file-system', '--', tree], { env: { PATH: COMMAND_PATH } });
   // rm reports success where a file system of its own was left out; a second look tells.
   await rm(tree, { recursive: false, force: true });
+}
+
+/** Milliseconds in which a killed process has to be gone. One in the middle of writing to a slow disk takes a while. */
+const DEATH = 10_000;
+
+/** @throws Error where a process outlives it */
+async function killProcessesOf(directory: string): Promise<void> {
+  for (const deadline = Date.now() + DEATH; ; await sleep(20)) {
+    const pids = await processesOf(directory);
+    if (!pids.length) return;
+    if (Date.now() > deadline)
+      throw new Error(`processes of an earlier server cannot be ended: ${pids.join(', ')}. Restart the machine.`);
+    for (const pid of pids) killIfThere(pid);
+  }
+}
+
+/** One that was killed may take others with it, so that these are gone when it is their turn. */
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 /** Ids of worker processes whose job lies in this directory. */

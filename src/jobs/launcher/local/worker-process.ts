@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, type WriteStream } from 'node:fs';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import type { PhaseName } from '../../../protocol/job-spec.js';
 
 /** Most bytes that are kept of what one phase prints. A shell's log grows with whatever its user does. */
@@ -48,14 +48,16 @@ const HOLDER = [
 /** Joins the groups, and becomes the command behind `--`. A process that could not join them must not run without limits. */
 const JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec "$@"';
 
-function copyToLog(from: Readable, log: WriteStream): void {
+/** Copies all that comes from the sources, as far as it is kept. */
+function copyToLog(sources: readonly Readable[], log: WriteStream): void {
   let left = LOG_LIMIT;
-  from.on('data', (chunk: Buffer) => {
+  const keep = (chunk: Buffer) => {
     if (left <= 0) return;
     log.write(chunk.subarray(0, left));
     left -= chunk.length;
     if (left <= 0) log.write(`\n[the log of this phase was cut at ${LOG_LIMIT / 1024 / 1024} MiB]\n`);
-  });
+  };
+  for (const source of sources) source.on('data', keep);
 }
 
 /** One phase of a job, running. */
@@ -76,8 +78,11 @@ export class WorkerProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
       cwd: '/',
     });
-    copyToLog(this.child.stdout!, log);
-    copyToLog(this.child.stderr!, log);
+    // Where this process may open no more files, its child has no streams, and says so by the event error.
+    copyToLog(
+      [this.child.stdout, this.child.stderr].filter((stream) => stream instanceof Readable),
+      log,
+    );
     this.ended = new Promise((resolve) => {
       const end = (code: number | null, signal: NodeJS.Signals | null) =>
         log.end(() => resolve({ phase: this.phase, code, signal }));

@@ -1,5 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import http from 'node:http';
+import { connect } from 'node:net';
 import { CHECKSUMS, type ChecksumName } from '../../src/embedded/s3/checksums.js';
 import { type PieceSigner, sha256 } from '../support/s3-signer.js';
 import {
@@ -422,13 +424,28 @@ describe('embedded S3 server on the wire', () => {
 
     it('leave the connection for the next request', async () => {
       const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
-      const refused = 'x'.repeat(300_000);
-      const answers = await Promise.all([
-        statusAndCode(put('next', refused, { agent, headers: { 'if-match': '"other"' } })),
-        statusAndCode(put('next', 'taken', { agent })),
-      ]);
-      expect(answers).toEqual(['412 PreconditionFailed', '200']);
+      const refused = randomBytes(8 * MIB);
+      const first = await put('next', refused, { agent, headers: { 'if-match': '"other"' } });
+      const second = await put('next', 'taken', { agent });
+      expect(first).toMatchObject({ status: 412, wasReused: false });
+      expect(second).toMatchObject({ status: 200, wasReused: true });
       agent.destroy();
+    });
+
+    it('are answered to clients that send all of it before they read', async () => {
+      const { method, url, headers, body } = s3.sign({
+        method: 'PUT',
+        path: `${BUCKET}/large`,
+        body: randomBytes(24 * MIB),
+        credentials: { ...CREDENTIALS, secretKey: 'wrong' },
+      });
+      const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+      const socket = connect(Number(new URL(s3.endpoint).port), '127.0.0.1').pause();
+      socket.write(`${method} ${url} HTTP/1.1\r\n${lines.join('')}\r\n`);
+      await new Promise<void>((resolve, reject) => socket.write(body, (error) => (error ? reject(error) : resolve())));
+      const [answer] = (await once(socket.resume(), 'data')) as [Buffer];
+      expect(answer.toString()).toContain('SignatureDoesNotMatch');
+      socket.destroy();
     });
 
     it('are not asked for when the request is refused anyway', async () => {

@@ -94,6 +94,8 @@ export interface RawAnswer {
   code: string;
   /** Whether the server asked for the body, of a request that expects it to. */
   wasContinued: boolean;
+  /** Whether the connection had brought another request before. */
+  wasReused: boolean;
 }
 
 /** Sends what it is given, byte for byte; a body that the request expects to be asked for only when it is. */
@@ -111,10 +113,14 @@ export async function sendRaw(endpoint: string, sent: SentRequest, agent?: http.
   else request.flushHeaders();
   const [response] = await answered;
   const content = await buffer(response);
-  // Who reads an answer before the end of its own request need not send the rest.
-  if (!request.writableFinished) request.destroy();
+  if (!request.writableFinished) {
+    // Who does not want the connection again need not send the rest.
+    if (agent) await once(request, 'finish');
+    else request.destroy();
+  }
   const code = /<Code>(.*?)<\/Code>/.exec(content.toString())?.[1] ?? '';
-  return { status: response.statusCode!, headers: response.headers, body: content, code, wasContinued };
+  const { reusedSocket: wasReused } = request;
+  return { status: response.statusCode!, headers: response.headers, body: content, code, wasContinued, wasReused };
 }
 
 /** Speaks to an S3 server, as a client of the SDK and byte by byte. */
@@ -169,9 +175,9 @@ export class S3Session {
     return new URL(this.endpoint).host;
   }
 
-  /** Sends a request that is signed by headers. */
-  send(request: RawRequest): Promise<RawAnswer> {
-    const { method = 'GET', path: place, query = [], body = '', date, agent } = request;
+  /** A request that is signed by headers. */
+  sign(request: RawRequest): SentRequest {
+    const { method = 'GET', path: place, query = [], body = '', date } = request;
     const fixed = typeof body === 'function' ? null : Buffer.from(body);
     const payload = request.payload ?? sha256(fixed!);
     const lower = Object.entries(request.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value]);
@@ -186,7 +192,11 @@ export class S3Session {
     const length: Record<string, string> = hasBody ? { 'content-length': String(content.length) } : {};
     const sent: SentRequest = { method, url, headers: { ...length, ...signed.headers }, body: content };
     request.tamper?.(sent);
-    return sendRaw(this.endpoint, sent, agent);
+    return sent;
+  }
+
+  send(request: RawRequest): Promise<RawAnswer> {
+    return sendRaw(this.endpoint, this.sign(request), request.agent);
   }
 
   /** Path and query of a presigned url of a key. */

@@ -131,6 +131,9 @@ export class ObjectStore {
   /** Reads what is there and removes what a crash left. */
   async open(): Promise<void> {
     for (const name of ['temporary', 'blobs', 'objects', 'uploads']) await mkdir(this.file(name), { recursive: true });
+    // What is synced below them is lost where they are.
+    await syncDirectory(this.directory);
+    await syncDirectory(path.dirname(this.directory));
     for (const name of await readdir(this.file('temporary')))
       await rm(this.file('temporary', name), { recursive: true, force: true });
     for (const bucket of await readdir(this.file('objects'))) await this.openBucket(bucket);
@@ -578,6 +581,7 @@ export class ObjectStore {
       try {
         const content = await this.writeContent(handle, offset, body, expected);
         await handle.datasync();
+        await syncDirectory(this.file('blobs'));
         const segments = [{ blob: upload.id, offset, size: content.size }];
         this.use(segments);
         return { content, segments };
@@ -605,7 +609,6 @@ export class ObjectStore {
     return this.exclusively(`upload:${upload.id}`, async () => {
       this.upload(upload.bucket, upload.key, upload.id);
       const parts = chooseParts(upload, named);
-      await syncDirectory(this.file('blobs'));
       const digests = parts.map(({ md5 }) => Buffer.from(md5, 'hex'));
       const object = await this.commit(
         upload.bucket,
@@ -684,7 +687,7 @@ async function writeFully(handle: FileHandle, chunk: Buffer, position: number): 
     done += (await handle.write(chunk, done, chunk.length - done, position + done)).bytesWritten;
 }
 
-/** Gathers what arrives in small pieces, so that the disk is written to in large ones. The stream is left to who made it. */
+/** Gathers what arrives in small pieces, so that the disk is written to in large ones. Destroying the stream is left to who made it. */
 async function* gathered(body: Readable): AsyncGenerator<Buffer> {
   let pieces: Buffer[] = [];
   let size = 0;

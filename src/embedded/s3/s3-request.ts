@@ -133,7 +133,7 @@ function decodedBody({ request, verified }: Call): ChunkedBody {
     verified.payload.includes('HMAC') ? verified.chunks : null,
     verified.payload.endsWith('-TRAILER'),
   );
-  // Not `pipeline`: that would close the connection where the body is refused, and with it the way to say so.
+  // Not `pipeline`: where the body is refused that would destroy the request, and leave the rest of the body in the connection.
   request.pipe(body);
   // A failure waits for the reader, who may still be opening a file.
   body.on('error', () => {});

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { jest } from '@jest/globals';
 import { Logger } from '@nestjs/common';
 import { DataSource, type Repository } from 'typeorm';
 import { loadConfig } from '../../src/config/config.js';
@@ -505,7 +506,7 @@ describe('a server that dies, or loses the database, at any step', () => {
 });
 
 describe('start and stop', () => {
-  it('looks when it is woken, holds the lease, and launches nothing once it has stopped', async () => {
+  it('looks when it is woken, and launches nothing once it has stopped', async () => {
     let looks = 0;
     const list = launcher.list.bind(launcher);
     launcher.list = async () => {
@@ -524,6 +525,38 @@ describe('start and stop', () => {
     reconciler.wake();
     await sleep(100);
     expect([(await get(late)).launched, looks]).toEqual([null, before]);
+  });
+
+  it('holds the lease also while a look takes long', async () => {
+    // All but what the lease is held by: the database needs its clocks.
+    jest.useFakeTimers({
+      doNotFake: [
+        'Date',
+        'hrtime',
+        'nextTick',
+        'performance',
+        'queueMicrotask',
+        'setImmediate',
+        'clearImmediate',
+        'setTimeout',
+        'clearTimeout',
+      ],
+    });
+    const id = await insertJob();
+    let goOn: (() => void) | undefined;
+    launcher.launch = () => new Promise((resolve) => (goOn = resolve));
+    try {
+      reconciler.start('http://127.0.0.1:1');
+      await until('it launches', async () => goOn !== undefined);
+      await jobs.update(id, { lease_until: new Date(Date.now() + 1000) });
+      jest.advanceTimersByTime(15_000);
+      const held = async () => (await get(id)).lease_until!.getTime() > Date.now() + 30_000;
+      await until('the lease is held', held);
+    } finally {
+      goOn?.();
+      await reconciler.onApplicationShutdown();
+      jest.useRealTimers();
+    }
   });
 
   it('stops the launcher after its last look', async () => {

@@ -3,6 +3,7 @@ import { RecipesAndRelocations1795471200000 } from './1795471200000-recipes-and-
 import { JobEvents1795475000000 } from './1795475000000-job-events.js';
 import { ShellDeadlines1795478000000 } from './1795478000000-shell-deadlines.js';
 import { RemoteBuildNodes1795481000000 } from './1795481000000-remote-build-nodes.js';
+import { FiltersAndKeys1795488000000 } from './1795488000000-filters-and-keys.js';
 
 /** Every migration, oldest first. A list, since globs differ between source and build. */
 export const migrations = [
@@ -11,4 +12,5 @@ export const migrations = [
   JobEvents1795475000000,
   ShellDeadlines1795478000000,
   RemoteBuildNodes1795481000000,
+  FiltersAndKeys1795488000000,
 ];

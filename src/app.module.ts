@@ -4,6 +4,7 @@ import type { Config } from './config/config.js';
 import { ConfigModule } from './config/config.module.js';
 import { DatabaseModule } from './database/database.module.js';
 import { HealthModule } from './health/health.module.js';
+import { IdempotencyModule } from './idempotency/idempotency.module.js';
 import { ImagesModule } from './images/images.module.js';
 import { MetricsModule } from './metrics/metrics.module.js';
 import { RemoteBuildNodesModule } from './remote-build-nodes/remote-build-nodes.module.js';
@@ -22,6 +23,7 @@ export class AppModule {
         ConfigModule.with(config),
         DatabaseModule,
         ArtifactsModule,
+        IdempotencyModule,
         PublicKeysModule,
         RelocationsModule.with(surroundings.stateId),
         RecipesModule,

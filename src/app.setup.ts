@@ -2,6 +2,7 @@ import { VersioningType } from '@nestjs/common';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
 import type { Config } from './config/config.js';
+import { answerConditionally } from './conditional-requests.js';
 import { Serializer } from './database/serializer.js';
 import { ProblemFilter } from './errors/problem.filter.js';
 import { ValidationPipe } from './errors/validation.pipe.js';
@@ -18,6 +19,7 @@ export function configureApp(app: NestFastifyApplication, config: Pick<Config, '
   app.useGlobalFilters(new ProblemFilter(config.maxBodyBytes, routes));
   app.useGlobalInterceptors(new Serializer());
   useJsonBodies(app);
+  answerConditionally(app);
   measureAnswers(app);
   SwaggerModule.setup('docs', app, () => describeApi(app), {
     jsonDocumentUrl: 'docs/json',
@@ -42,7 +44,9 @@ const DESCRIPTION = `Keeps records of SSH public keys and images, and runs jobs 
 
 The way through: register a public key, register an image with a link to its manifest, start a job of the type \`customize\`, and look at it until its status is \`waiting_on_user\`. Then log in with ssh to the address that the job gives, change the root file system, and \`touch\` the file \`complete\`. The job packs the new image and names it in \`resultant_image_id\`.
 
-Every route also answers below \`/v2\` and without a version (which is the same as \`/v2\`), and all of them below \`/apis/ims\`. Errors are problems (RFC 7807).`;
+Every route also answers below \`/v2\` and without a version (which is the same as \`/v2\`), and all of them below \`/apis/ims\`. Errors are problems (RFC 7807).
+
+New in version 3: lists take \`limit\`, \`after\` and filters, with the next page in the header \`Link\`; what GET answers has an \`ETag\`, and \`If-None-Match\` gets 304; \`Idempotency-Key\` lets POST be repeated; \`dry_run=true\` shows what DELETE, or POST of a job, would do.`;
 
 /** The OpenAPI document: the routes of version 3 and those that have no version. The others differ as openapi/differences.md says. */
 export function describeApi(app: NestFastifyApplication): OpenAPIObject {

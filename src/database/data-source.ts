@@ -1,5 +1,6 @@
 import type { DataSourceOptions } from 'typeorm';
 import { migrations } from '../../migrations/index.js';
+import { IdempotencyKey } from '../idempotency/idempotency-key.entity.js';
 import { Image } from '../images/image.entity.js';
 import { JobEvent } from '../jobs/job-event.entity.js';
 import { Job } from '../jobs/job.entity.js';
@@ -14,7 +15,7 @@ export function dataSourceOptions(url: string, poolSize = 10): DataSourceOptions
   return {
     type: 'postgres',
     url,
-    entities: [PublicKey, Recipe, Image, RecordArtifact, Relocation, RemoteBuildNode, Job, JobEvent],
+    entities: [PublicKey, Recipe, Image, RecordArtifact, Relocation, RemoteBuildNode, Job, JobEvent, IdempotencyKey],
     migrations,
     migrationsTransactionMode: 'each',
     synchronize: false,

@@ -7,9 +7,23 @@ import { type Told, toldOf } from './wire.js';
 export class Json {
   constructor(
     readonly text: string,
-    /** For a list that was cut: where the next part begins. */
+    /** For a page of a list: what `after` has to be for the next one; null where this is the last. */
     readonly next: string | null = null,
   ) {}
+}
+
+/** A page of a list of entities. */
+export class Page<T> {
+  constructor(
+    readonly items: readonly T[],
+    /** As in `Json`. */
+    readonly next: string | null,
+  ) {}
+}
+
+/** What a request would have done, had it not asked to do nothing. */
+export class WouldBe {
+  constructor(readonly answer: object) {}
 }
 
 /** Which members an answer has: those that clients of the original know, or ours too. */

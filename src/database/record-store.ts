@@ -1,7 +1,17 @@
 import type { Pool } from 'pg';
-import { type EntityManager, QueryFailedError, type Repository } from 'typeorm';
+import {
+  type EntityManager,
+  type FindOptionsWhere,
+  type ObjectLiteral,
+  QueryFailedError,
+  type Repository,
+} from 'typeorm';
 import { problems, type RecordKind } from '../errors/problems.js';
-import { Json, type Members, wireColumns } from './json.js';
+import { CURSOR_TIME, writeCursor } from './cursor.js';
+import type { NewRecord } from '../idempotency/new-record.js';
+import { Json, type Members, wireColumns, WouldBe } from './json.js';
+import type { ListQuery } from './list-query.dto.js';
+import { addFilters, Where } from './where.js';
 
 /** What every record has. */
 export interface StoredRecord {
@@ -22,20 +32,41 @@ export function violates(error: unknown, constraint: string): boolean {
 
 /** Records of one kind: what all kinds have in common. Deleted is a state of a row; to purge is to remove the row. */
 export class RecordStore<T extends StoredRecord> {
-  private readonly selects = new Map<string, string>();
+  private readonly columns = new Map<string, string>();
 
   constructor(
     readonly repository: Repository<T>,
     readonly kind: RecordKind,
   ) {}
 
-  /** All records, oldest first, as one JSON text that PostgreSQL makes: a list of ten thousand never becomes objects here. */
-  async list(members: Members, state: State = 'live'): Promise<Json> {
+  /**
+   * All records, oldest first, as one JSON text that PostgreSQL makes: a list of ten thousand never becomes objects here. A query makes
+   * them fewer; with a limit they come a page at a time.
+   */
+  async list(members: Members, state: State = 'live', query: ListQuery = {}, where = new Where()): Promise<Json> {
+    addFilters(
+      where.and(() => CONDITION[state]),
+      query,
+    );
+    const columns = this.told(members, state);
+    if (query.limit) return this.page(columns, where, query.limit);
     const [row] = await this.select<{ json: string }>(
-      `SELECT coalesce(json_agg(r), '[]')::text AS json FROM (${this.records(members, state)} ORDER BY t."created", t."id") r`,
-      [],
+      `SELECT coalesce(json_agg(r), '[]')::text AS json FROM
+        (SELECT ${columns} FROM ${this.table} t WHERE ${where.sql} ORDER BY t."created", t."id") r`,
+      where.values,
     );
     return new Json(row!.json);
+  }
+
+  private async page(columns: string, where: Where, limit: number): Promise<Json> {
+    const told = `SELECT row_to_json(r) FROM (SELECT ${columns}) r`;
+    const { texts, next } = await selectPage(this.repository, told, where, limit);
+    return new Json(`[${texts.join(',')}]`, next);
+  }
+
+  /** What a request that deletes would delete: one record, or all of a state. */
+  async wouldDelete(members: Members, state: State, id?: string): Promise<WouldBe> {
+    return new WouldBe(id ? await this.get(id, members, state) : await this.list(members, state));
   }
 
   /**
@@ -49,6 +80,12 @@ export class RecordStore<T extends StoredRecord> {
     );
     if (!row) throw problems.noSuchRecord(this.kind, id);
     return new Json(row.json);
+  }
+
+  /** The record that a request is to make, where it was made already. */
+  async findRepeated({ id, isRepeat }: NewRecord, members: Members): Promise<Json | null> {
+    if (!isRepeat || !(await this.repository.existsBy({ id } as FindOptionsWhere<T>))) return null;
+    return this.get(id, members);
   }
 
   /** @throws Problem (404) where there is no such record in this state */
@@ -137,7 +174,7 @@ export class RecordStore<T extends StoredRecord> {
 
   /** Runs a statement that writes one row, and tells of the row in the same round trip; null where no row was written. */
   private async write(sql: string, columns: Column[], members: Members, manager: EntityManager): Promise<Json | null> {
-    const told = wireColumns(this.repository.metadata, members, false);
+    const told = this.told(members, 'live');
     const [row]: { json: string }[] = await manager.query(
       `WITH written AS (${sql} RETURNING *) SELECT row_to_json(r)::text AS json FROM (SELECT ${told} FROM written t) r`,
       columns.map(({ value }) => value),
@@ -161,12 +198,16 @@ export class RecordStore<T extends StoredRecord> {
   }
 
   private records(members: Members, state: State): string {
-    const known = this.selects.get(`${members} ${state}`);
+    return `SELECT ${this.told(members, state)} FROM ${this.table} t WHERE ${CONDITION[state]}`;
+  }
+
+  /** The select list of what answers tell, made once. */
+  private told(members: Members, state: State): string {
+    const known = this.columns.get(`${members} ${state}`);
     if (known) return known;
     const columns = wireColumns(this.repository.metadata, members, state === 'deleted');
-    const sql = `SELECT ${columns} FROM ${this.table} t WHERE ${CONDITION[state]}`;
-    this.selects.set(`${members} ${state}`, sql);
-    return sql;
+    this.columns.set(`${members} ${state}`, columns);
+    return columns;
   }
 
   /** Straight from the pool: TypeORM's query runner takes as long as such a query does, and has nothing to add to it. */
@@ -178,6 +219,33 @@ export class RecordStore<T extends StoredRecord> {
 
 function poolOf({ manager }: { manager: EntityManager }): Pool {
   return (manager.connection.driver as unknown as { master: Pool }).master;
+}
+
+/** A row of a page: what was asked for, as `told`, and the place of the row in the list. */
+interface PageRow {
+  told: string;
+  at_created: string;
+  at_id: string;
+}
+
+/** One text for each record of a page, oldest first (of all without a limit), and what `after` has to be for the next page. */
+export async function selectPage(
+  { metadata, manager }: Pick<Repository<ObjectLiteral>, 'metadata' | 'manager'>,
+  told: string,
+  where: Where,
+  limit?: number,
+): Promise<{ texts: string[]; next: string | null }> {
+  const found: PageRow[] = await manager.query(
+    `SELECT (${told})::text AS told, to_char(t."created" AT TIME ZONE 'UTC', '${CURSOR_TIME}') AS at_created, t."id" AS at_id
+     FROM "${metadata.tableName}" t WHERE ${where.sql} ORDER BY t."created", t."id" ${limit ? `LIMIT ${limit + 1}` : ''}`,
+    where.values,
+  );
+  const rows = found.slice(0, limit);
+  const last = found.length > rows.length ? rows.at(-1) : undefined;
+  return {
+    texts: rows.map((row) => row.told),
+    next: last ? writeCursor({ created: last.at_created, id: last.at_id }) : null,
+  };
 }
 
 /** A column of a row that is written, and its value as the driver takes it. */

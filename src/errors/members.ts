@@ -128,7 +128,7 @@ export function Bool(): PropertyDecorator {
 const INTEGER_LIMIT = 2_147_483_647;
 
 /** A whole number from 1, or digits that spell one. */
-export function PositiveInteger(): PropertyDecorator {
+export function PositiveInteger({ limit = INTEGER_LIMIT } = {}): PropertyDecorator {
   return applyDecorators(
     Transform(({ value }: { value: unknown }) =>
       typeof value === 'string' && /^\s*\+?\d+\s*$/.test(value) ? Number(value) : value,
@@ -138,7 +138,40 @@ export function PositiveInteger(): PropertyDecorator {
       if (nothing) return nothing;
       if (typeof value !== 'number' || !Number.isInteger(value)) return 'Not a valid integer.';
       if (value < 1) return 'Must be greater than or equal to 1.';
-      return value > INTEGER_LIMIT ? `Must be at most ${INTEGER_LIMIT}.` : null;
+      return value > limit ? `Must be at most ${limit}.` : null;
+    }),
+  ) as PropertyDecorator;
+}
+
+const TIME =
+  /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(\.\d{1,9})?(Z|[ +-]?(?:0\d|1[0-4])(?::?[0-5]\d)?| [+-](?:0\d|1[0-4])(?::?[0-5]\d)?)?$/i;
+
+/**
+ * A time as PostgreSQL reads it, all digits kept; null where it is none. One without an offset is UTC: so the original means it. A blank
+ * before the offset is the plus that a client did not escape in a query.
+ */
+export function canonicalTime(value: unknown): string | null {
+  const [, day, clock, fraction = '', offset = 'Z'] = (typeof value === 'string' && TIME.exec(value)) || [];
+  if (!day || !clock || !isMoment(day, clock)) return null;
+  return `${day}T${clock}${fraction}${offset
+    .toUpperCase()
+    .replace(/^ (?=\d)/, '+')
+    .trim()}`;
+}
+
+/** Whether there is such a day and such a time of day. PostgreSQL knows no year 0. */
+function isMoment(day: string, clock: string): boolean {
+  const milliseconds = Date.parse(`${day}T${clock}Z`);
+  return !Number.isNaN(milliseconds) && !day.startsWith('0000') && new Date(milliseconds).toISOString().startsWith(day);
+}
+
+/** A time with or without an offset (RFC 3339). */
+export function Timestamp(): PropertyDecorator {
+  return applyDecorators(
+    Transform(({ value }: { value: unknown }) => canonicalTime(value) ?? value),
+    check('timestamp', (value) => {
+      const isTime = canonicalTime(value) === value;
+      return missing(value) ?? (isTime ? null : 'Must be a time, as 2026-11-23T12:00:00Z.');
     }),
   ) as PropertyDecorator;
 }

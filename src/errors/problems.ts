@@ -93,6 +93,25 @@ export const problems = {
   invalid: (errors: MemberErrors) =>
     new Problem(422, 'invalid-input', `The input is not valid. ${inOneLine(errors)}`, errors),
 
+  badIdempotencyKey: () =>
+    new Problem(
+      400,
+      'bad-idempotency-key',
+      'The header Idempotency-Key must be given once, with 1 to 255 visible ASCII characters.',
+    ),
+  idempotencyKeyReused: () =>
+    new Problem(
+      422,
+      'idempotency-key-reused',
+      'The Idempotency-Key was given to another request. Make up a new key for each request.',
+    ),
+  idempotencyKeyInUse: () =>
+    new Problem(
+      409,
+      'idempotency-key-in-use',
+      'The same request is being worked on. Send it again in a moment to get its answer.',
+    ),
+
   linkInUse: (path: string) =>
     new Problem(
       422,

@@ -1,10 +1,12 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, Patch } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Param, Patch, Query } from '@nestjs/common';
 import { ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { ApiDeletes, DryRun } from '../database/dry-run.dto.js';
 import { OnlyExisting } from '../database/record-exists.guard.js';
 import { Undelete } from '../database/undelete.dto.js';
 import { ApiProblems } from '../errors/api-problem.js';
 import { IdPipe } from '../errors/id.pipe.js';
 import { Image } from './image.entity.js';
+import { ImagesQuery } from './images.dto.js';
 import { ImagesService } from './images.service.js';
 
 @ApiTags('deleted images')
@@ -15,12 +17,12 @@ export class DeletedImagesController {
   @Get()
   @ApiOperation({ summary: 'List deleted images' })
   @ApiOkResponse({ type: [Image] })
-  list() {
-    return this.images.list('all', 'deleted');
+  @ApiProblems(400)
+  list(@Query() query: ImagesQuery) {
+    return this.images.list('all', 'deleted', query);
   }
 
   @Patch()
-  @HttpCode(204)
   @ApiOperation({ summary: 'Bring all deleted images back' })
   @ApiNoContentResponse()
   @ApiProblems(400, 409, 415, 422)
@@ -29,11 +31,11 @@ export class DeletedImagesController {
   }
 
   @Delete()
-  @HttpCode(204)
   @ApiOperation({ summary: 'Remove all deleted images for good' })
-  @ApiNoContentResponse()
-  purgeAll() {
-    return this.images.purge('deleted', true);
+  @ApiDeletes()
+  @ApiProblems(400)
+  purgeAll(@Query() query: DryRun) {
+    return this.images.purge(query, 'deleted');
   }
 
   @Get(':id')
@@ -46,7 +48,6 @@ export class DeletedImagesController {
 
   @Patch(':id')
   @OnlyExisting(ImagesService, 'deleted')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Bring a deleted image back' })
   @ApiNoContentResponse()
   @ApiProblems(400, 404, 409, 415, 422)
@@ -55,11 +56,10 @@ export class DeletedImagesController {
   }
 
   @Delete(':id')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Remove a deleted image for good' })
-  @ApiNoContentResponse()
-  @ApiProblems(404)
-  purge(@Param('id', IdPipe) id: string) {
-    return this.images.purge('deleted', true, id);
+  @ApiDeletes()
+  @ApiProblems(400, 404)
+  purge(@Param('id', IdPipe) id: string, @Query() query: DryRun) {
+    return this.images.purge(query, 'deleted', id);
   }
 }

@@ -8,9 +8,13 @@ import type { ArtifactLink } from '../protocol/artifact-link.js';
 import type { ImageMetadata } from './image-metadata.js';
 
 /** An image: the root file system, kernel and initrd that its manifest lists. */
-// Partial indexes, which only migrations can describe.
+// Indexes of every kind are described by the migrations: several are partial, or of expressions.
 @Index('images_unlinked_job', { synchronize: false })
 @Index('images_artifacts_unknown', { synchronize: false })
+@Index('images_name', { synchronize: false })
+@Index('images_metadata', { synchronize: false })
+@Index('images_created', { synchronize: false })
+@Index('images_arch', { synchronize: false })
 @Entity('images')
 export class Image {
   @PrimaryColumn('uuid')

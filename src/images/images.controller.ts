@@ -1,24 +1,15 @@
-import {
-  Body,
-  Controller,
-  Delete,
-  Get,
-  HttpCode,
-  Param,
-  Patch,
-  Post,
-  Query,
-  Version,
-  VERSION_NEUTRAL,
-} from '@nestjs/common';
-import { ApiCreatedResponse, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Body, Controller, Delete, Get, Param, Patch, Post, Query, Version, VERSION_NEUTRAL } from '@nestjs/common';
+import { ApiCreatedResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { ApiDeletes, DryRun } from '../database/dry-run.dto.js';
 import { AskedMembers, type Members } from '../database/json.js';
 import { Purge } from '../database/purge.dto.js';
 import { OnlyExisting } from '../database/record-exists.guard.js';
 import { ApiProblems } from '../errors/api-problem.js';
 import { IdPipe } from '../errors/id.pipe.js';
+import { Idempotent } from '../idempotency/idempotency.interceptor.js';
+import { type NewRecord, PlannedRecord } from '../idempotency/new-record.js';
 import { Image } from './image.entity.js';
-import { CreateImage, CreateImageOfJob, UpdateImage } from './images.dto.js';
+import { CreateImage, CreateImageOfJob, ImagesQuery, UpdateImage } from './images.dto.js';
 import { ImagesService } from './images.service.js';
 
 @ApiTags('images')
@@ -27,28 +18,40 @@ export class ImagesController {
   constructor(private readonly images: ImagesService) {}
 
   @Get()
+  @Version('3')
   @ApiOperation({ summary: 'List images' })
   @ApiOkResponse({ type: [Image] })
-  list(@AskedMembers() members: Members) {
-    return this.images.list(members);
+  @ApiProblems(400)
+  list(@Query() query: ImagesQuery) {
+    return this.images.list('all', 'live', query);
+  }
+
+  @Get()
+  @Version(['2', VERSION_NEUTRAL])
+  @ApiOperation({ summary: 'List images' })
+  @ApiOkResponse({ type: [Image] })
+  listAll() {
+    return this.images.list('original');
   }
 
   @Post()
+  @Idempotent()
   @Version('3')
   @ApiOperation({ summary: 'Register an image' })
   @ApiCreatedResponse({ type: Image })
   @ApiProblems(400, 415, 422)
-  createOfJob(@Body() body: CreateImageOfJob) {
-    return this.images.create(body, 'all');
+  createOfJob(@Body() body: CreateImageOfJob, @PlannedRecord() record: NewRecord) {
+    return this.images.create(body, 'all', record);
   }
 
   @Post()
+  @Idempotent()
   @Version(['2', VERSION_NEUTRAL])
   @ApiOperation({ summary: 'Register an image' })
   @ApiCreatedResponse({ type: Image })
   @ApiProblems(400, 415, 422)
-  create(@Body() body: CreateImage) {
-    return this.images.create(body, 'original');
+  create(@Body() body: CreateImage, @PlannedRecord() record: NewRecord) {
+    return this.images.create(body, 'original', record);
   }
 
   @Get(':id')
@@ -70,39 +73,36 @@ export class ImagesController {
 
   @Delete(':id')
   @Version('3')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete an image; its record is kept for recovery' })
-  @ApiNoContentResponse()
-  @ApiProblems(404)
-  markDeleted(@Param('id', IdPipe) id: string) {
-    return this.images.markDeleted(id);
+  @ApiDeletes()
+  @ApiProblems(400, 404)
+  markDeleted(@Param('id', IdPipe) id: string, @Query() query: DryRun) {
+    return this.images.markDeleted(query, id);
   }
 
   @Delete()
   @Version('3')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete all images; their records are kept for recovery' })
-  @ApiNoContentResponse()
-  markAllDeleted() {
-    return this.images.markDeleted();
+  @ApiDeletes()
+  @ApiProblems(400)
+  markAllDeleted(@Query() query: DryRun) {
+    return this.images.markDeleted(query);
   }
 
   @Delete(':id')
   @Version(['2', VERSION_NEUTRAL])
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete an image and its artifacts for good' })
-  @ApiNoContentResponse()
+  @ApiDeletes()
   @ApiProblems(404)
   purge(@Param('id', IdPipe) id: string, @Query() query: Purge) {
-    return this.images.purge('live', query.cascade ?? true, id);
+    return this.images.purge(query, 'live', id);
   }
 
   @Delete()
   @Version(['2', VERSION_NEUTRAL])
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete all images and their artifacts for good' })
-  @ApiNoContentResponse()
+  @ApiDeletes()
   purgeAll(@Query() query: Purge) {
-    return this.images.purge('live', query.cascade ?? true);
+    return this.images.purge(query, 'live');
   }
 }

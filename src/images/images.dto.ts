@@ -1,7 +1,8 @@
 import { ApiProperty, IntersectionType, PartialType, PickType } from '@nestjs/swagger';
 import { Allow } from 'class-validator';
 import { ArtifactLinkDto } from '../artifacts/artifact-link.dto.js';
-import { Nested } from '../errors/members.js';
+import { BuiltListQuery } from '../database/list-query.dto.js';
+import { Nested, Optional, Text } from '../errors/members.js';
 import { Image } from './image.entity.js';
 
 /** What a client sends to register an image. */
@@ -36,4 +37,21 @@ export class UpdateImage extends PartialType(PickType(Image, ['arch'] as const),
     description: 'Sets or removes one tag.',
   })
   metadata?: unknown;
+}
+
+/** Which images a list has. */
+export class ImagesQuery extends BuiltListQuery {
+  @Optional()
+  @Text({ blank: true })
+  @ApiProperty({ required: false, description: 'Only images that have this tag.', example: 'sbps-project' })
+  metadata_key?: string;
+
+  @Optional()
+  @Text({ blank: true, limit: 1_048_576 })
+  @ApiProperty({
+    required: false,
+    description: 'Only images whose tag `metadata_key` has this value.',
+    example: 'true',
+  })
+  metadata_value?: string;
 }

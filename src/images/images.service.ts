@@ -1,11 +1,14 @@
-import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { type EntityManager, IsNull, Repository } from 'typeorm';
-import type { Json, Members } from '../database/json.js';
+import type { DryRun } from '../database/dry-run.dto.js';
+import type { Json, Members, WouldBe } from '../database/json.js';
+import type { Purge } from '../database/purge.dto.js';
 import type { KnowsRecords } from '../database/record-exists.guard.js';
 import { RecordStore, type State, violates } from '../database/record-store.js';
+import { Where } from '../database/where.js';
 import { problems } from '../errors/problems.js';
+import type { NewRecord } from '../idempotency/new-record.js';
 import { linkAfter, LinkedRecords } from '../relocations/linked-records.js';
 import { ImageArtifacts } from './image-artifacts.js';
 import { Image } from './image.entity.js';
@@ -17,7 +20,7 @@ import {
   readMetadata,
   readMetadataChange,
 } from './image-metadata.js';
-import type { CreateImageOfJob, UpdateImage } from './images.dto.js';
+import type { CreateImageOfJob, ImagesQuery, UpdateImage } from './images.dto.js';
 
 /** Index that lets live images not share a link. */
 const LINK_INDEX = 'images_link_path';
@@ -38,8 +41,8 @@ export class ImagesService implements KnowsRecords {
     this.linked.register(artifacts);
   }
 
-  list(members: Members, state?: State): Promise<Json> {
-    return this.records.list(members, state);
+  list(members: Members, state?: State, query?: ImagesQuery): Promise<Json> {
+    return this.records.list(members, state, query, tagged(query));
   }
 
   get(id: string, members: Members, state?: State): Promise<Json> {
@@ -50,11 +53,13 @@ export class ImagesService implements KnowsRecords {
     return this.records.refuseMissing(id, state);
   }
 
-  async create(body: CreateImageOfJob, members: Members): Promise<Json> {
+  async create(body: CreateImageOfJob, members: Members, record: NewRecord): Promise<Json> {
+    const repeated = await this.records.findRepeated(record, members);
+    if (repeated) return repeated;
     const metadata = metadataOf(body.metadata);
     const found = body.link ? await this.links.check(body.link) : null;
     const values = {
-      id: randomUUID(),
+      id: record.id,
       name: body.name,
       link: body.link ?? null,
       arch: body.arch ?? 'x86_64',
@@ -101,8 +106,10 @@ export class ImagesService implements KnowsRecords {
   }
 
   /** Hides the record, or all, and puts the artifacts out of the way; they can be brought back. */
-  markDeleted(id?: string): Promise<void> {
-    return this.linked.markDeleted(this.records, this.artifacts, id);
+  async markDeleted({ dry_run }: DryRun, id?: string): Promise<WouldBe | undefined> {
+    if (dry_run) return this.records.wouldDelete('all', 'live', id);
+    await this.linked.markDeleted(this.records, this.artifacts, id);
+    return undefined;
   }
 
   /** Brings a deleted record back, or all. */
@@ -113,8 +120,10 @@ export class ImagesService implements KnowsRecords {
   }
 
   /** Removes the record for good, or all of a state, and with `cascade` the artifacts. */
-  purge(state: State, cascade: boolean, id?: string): Promise<void> {
-    return this.linked.purge(this.records, this.artifacts, { state, cascade, id });
+  async purge({ dry_run, cascade = true }: Purge, state: State, id?: string): Promise<WouldBe | undefined> {
+    if (dry_run) return this.records.wouldDelete(state === 'live' ? 'original' : 'all', state, id);
+    await this.linked.purge(this.records, this.artifacts, { state, cascade, id });
+    return undefined;
   }
 }
 
@@ -129,4 +138,13 @@ function changeOf(given: unknown): MetadataChange {
   const read = readMetadataChange(given);
   if ('errors' in read) throw problems.invalid({ metadata: read.errors });
   return read.change;
+}
+
+/** Which images have the tag that a list asks for. */
+function tagged({ metadata_key: key, metadata_value: value }: ImagesQuery = {}): Where {
+  const where = new Where();
+  if (key === undefined && value !== undefined) throw problems.badQuery('metadata_value needs a metadata_key');
+  if (key === undefined) return where;
+  if (value === undefined) return where.and((place) => `t."metadata" ? ${place(key)}`);
+  return where.and((place) => `t."metadata" @> ${place(JSON.stringify({ [key]: value }))}::jsonb`);
 }

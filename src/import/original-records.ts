@@ -1,5 +1,5 @@
 import { ValidationPipe } from '../errors/validation.pipe.js';
-import { canonicalUuid } from '../errors/members.js';
+import { canonicalTime, canonicalUuid } from '../errors/members.js';
 import { Problem } from '../errors/problems.js';
 import { readMetadata } from '../images/image-metadata.js';
 import { CreateImage } from '../images/images.dto.js';
@@ -34,14 +34,10 @@ async function checked<T extends object>(type: new () => T, members: Row): Promi
   }
 }
 
-const TIME = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(Z|[+-]\d\d(?::?\d\d)?)?$/i;
-
-/** A time as PostgreSQL reads it, all digits kept. One without an offset is UTC: so the original means it. */
 function timeOf(record: OriginalRecord, member: 'created' | 'deleted'): string {
-  const text = record[member];
-  const [match, offset] = (typeof text === 'string' && TIME.exec(text)) || [];
-  if (!match || Number.isNaN(Date.parse(match.slice(0, 10)))) throw new Unfit(`${member}: Not a valid time.`);
-  return offset ? match : `${match}+00:00`;
+  const time = canonicalTime(record[member]);
+  if (!time) throw new Unfit(`${member}: Not a valid time.`);
+  return time;
 }
 
 /** Id and times of a record. */

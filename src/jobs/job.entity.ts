@@ -38,9 +38,14 @@ function withoutHostKeys(containers: SshContainer[] | null): SshContainer[] | nu
 export const IMPORTED = 'import';
 
 /** A job: changes an image, or builds one from a recipe. Its own copies of key and source outlive their records. */
-// Partial indexes, which only migrations can describe.
+// Indexes of every kind are described by the migrations: several are partial, or of expressions.
 @Index('jobs_unfinished', { synchronize: false })
 @Index('jobs_ended', { synchronize: false })
+@Index('jobs_name', { synchronize: false })
+@Index('jobs_created', { synchronize: false })
+@Index('jobs_arch', { synchronize: false })
+@Index('jobs_status', { synchronize: false })
+@Index('jobs_job_type', { synchronize: false })
 @Entity('jobs')
 export class Job {
   @PrimaryColumn('uuid')

@@ -3,7 +3,6 @@ import {
   Controller,
   Delete,
   Get,
-  HttpCode,
   Param,
   Patch,
   Post,
@@ -12,12 +11,15 @@ import {
   Version,
   VERSION_NEUTRAL,
 } from '@nestjs/common';
-import { ApiCreatedResponse, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { ApiCreatedResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { ApiDeletes, DryRun } from '../database/dry-run.dto.js';
 import { ApiProblems } from '../errors/api-problem.js';
 import { IdPipe } from '../errors/id.pipe.js';
+import { Idempotent } from '../idempotency/idempotency.interceptor.js';
+import { type NewRecord, PlannedRecord } from '../idempotency/new-record.js';
 import { Job } from './job.entity.js';
 import { JobExists } from './job-exists.guard.js';
-import { CreateJob, JobsQuery, ReportJob, UpdateJob } from './jobs.dto.js';
+import { CreateJob, JobsListQuery, JobsQuery, ReportJob, UpdateJob } from './jobs.dto.js';
 import { JobsService } from './jobs.service.js';
 
 @ApiTags('jobs')
@@ -26,18 +28,30 @@ export class JobsController {
   constructor(private readonly jobs: JobsService) {}
 
   @Get()
+  @Version('3')
   @ApiOperation({ summary: 'List jobs' })
   @ApiOkResponse({ type: [Job] })
-  list() {
-    return this.jobs.list();
+  @ApiProblems(400)
+  list(@Query() query: JobsListQuery) {
+    return this.jobs.list(query);
+  }
+
+  @Get()
+  @Version(['2', VERSION_NEUTRAL])
+  @ApiOperation({ summary: 'List jobs' })
+  @ApiOkResponse({ type: [Job] })
+  listAll() {
+    return this.jobs.list({});
   }
 
   @Post()
+  @Idempotent()
   @ApiOperation({ summary: 'Start a job' })
   @ApiCreatedResponse({ type: Job })
-  @ApiProblems(400, 415, 422, 503)
-  create(@Body() body: CreateJob) {
-    return this.jobs.create(body);
+  @ApiOkResponse({ type: Job, description: 'With `dry_run`: the job that would be started.' })
+  @ApiProblems(400, 409, 415, 422, 503)
+  create(@Body() body: CreateJob, @Query() query: DryRun, @PlannedRecord() record: NewRecord) {
+    return this.jobs.create(body, query, record);
   }
 
   @Get(':id')
@@ -69,18 +83,16 @@ export class JobsController {
   }
 
   @Delete(':id')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete a job, end it where it runs, and remove all that it left but its image' })
-  @ApiNoContentResponse()
-  @ApiProblems(404)
-  delete(@Param('id', IdPipe) id: string) {
-    return this.jobs.delete(id);
+  @ApiDeletes()
+  @ApiProblems(400, 404)
+  delete(@Param('id', IdPipe) id: string, @Query() query: DryRun) {
+    return this.jobs.delete(id, query);
   }
 
   @Delete()
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete all jobs of some kinds, statuses or age' })
-  @ApiNoContentResponse()
+  @ApiDeletes()
   @ApiProblems(400)
   deleteMany(@Query() query: JobsQuery) {
     return this.jobs.deleteMany(query);

@@ -1,6 +1,8 @@
 import { ApiProperty, IntersectionType, PartialType, PickType } from '@nestjs/swagger';
 import { Transform } from 'class-transformer';
 import { Allow } from 'class-validator';
+import { DryRun } from '../database/dry-run.dto.js';
+import { BuiltListQuery } from '../database/list-query.dto.js';
 import { Bool, ItemsOf, Optional, Shaped, Text } from '../errors/members.js';
 import type { HostKey, JobProgress } from '../protocol/job-report.js';
 import { JOB_STATUSES, JOB_TYPES } from '../protocol/job-status.js';
@@ -111,8 +113,19 @@ function isHostKeys(value: unknown): boolean {
   return Array.isArray(value) && value.length <= 10 && value.every(isKey);
 }
 
+/** Which jobs a list has. */
+export class JobsListQuery extends BuiltListQuery implements Omit<JobFilterQuery, 'age'> {
+  @Allow()
+  @ApiProperty({ required: false, enum: JOB_STATUSES, isArray: true, description: 'Only jobs of these statuses.' })
+  status?: string | string[];
+
+  @Allow()
+  @ApiProperty({ required: false, enum: JOB_TYPES, isArray: true, description: 'Only jobs of these types.' })
+  job_type?: string | string[];
+}
+
 /** Which jobs a bulk delete means. Checked by job-filter.ts, where a parameter may be given several times. */
-export class JobsQuery implements JobFilterQuery {
+export class JobsQuery extends DryRun implements JobFilterQuery {
   @Allow()
   @ApiProperty({ required: false, enum: JOB_STATUSES, isArray: true })
   status?: string | string[];

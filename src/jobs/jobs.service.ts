@@ -1,10 +1,14 @@
-import { randomUUID } from 'node:crypto';
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { type EntityManager, In, IsNull, LessThan, Repository } from 'typeorm';
+import { Any, type EntityManager, In, IsNull, LessThan, Repository } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
+import type { DryRun } from '../database/dry-run.dto.js';
+import { Page, WouldBe } from '../database/json.js';
+import { selectPage } from '../database/record-store.js';
+import { addFilters, Where } from '../database/where.js';
 import { problems } from '../errors/problems.js';
+import type { NewRecord } from '../idempotency/new-record.js';
 import { isTerminal } from '../protocol/job-status.js';
 import { PublicKeysService } from '../public-keys/public-keys.service.js';
 import { Job, type SshContainer } from './job.entity.js';
@@ -12,8 +16,10 @@ import { BadJobFilter, type JobFilter, type JobFilterQuery, parseJobFilter } fro
 import { planJob } from './job-plan.js';
 import { JobReconciler, RUNNER } from './job-reconciler.js';
 import { JobSources } from './job-sources.js';
-import type { CreateJob, ReportJob } from './jobs.dto.js';
+import type { CreateJob, JobsListQuery, JobsQuery, ReportJob } from './jobs.dto.js';
 import { JobLauncher, LaunchRefused } from './launcher/job-launcher.js';
+
+const OLDEST_FIRST = { created: 'ASC', id: 'ASC' } as const;
 
 @Injectable()
 export class JobsService {
@@ -27,8 +33,16 @@ export class JobsService {
     @Inject(RUNNER) private readonly runner: string,
   ) {}
 
-  list(): Promise<Job[]> {
-    return this.jobs.find({ where: { deleted: IsNull() }, order: { created: 'ASC', id: 'ASC' } });
+  /** All jobs, oldest first, or those that a query asks for. */
+  async list(query: JobsListQuery): Promise<Page<Job>> {
+    const where = addFilters(new Where('t."deleted" IS NULL'), query, { name: 'image_root_archive_name' });
+    const { statuses, jobTypes } = filterOf({ status: query.status, job_type: query.job_type });
+    if (statuses) where.and((place) => `t."status" = ANY(${place(statuses)})`);
+    if (jobTypes) where.and((place) => `t."job_type" = ANY(${place(jobTypes)})`);
+    if (!where.values.length && !query.limit)
+      return new Page(await this.jobs.find({ where: { deleted: IsNull() }, order: OLDEST_FIRST }), null);
+    const { texts: ids, next } = await selectPage(this.jobs, 't."id"', where, query.limit);
+    return new Page(await this.jobs.find({ where: { id: Any(ids) }, order: OLDEST_FIRST }), next);
   }
 
   async get(id: string): Promise<Job> {
@@ -38,12 +52,22 @@ export class JobsService {
   }
 
   /** Checks, inserts, answers. The reconciler launches: a request must not wait for it, and a job must survive where it fails. */
-  async create(request: CreateJob): Promise<Job> {
+  async create(request: CreateJob, { dry_run }: DryRun, record: NewRecord): Promise<Job | WouldBe> {
+    const repeated = record.isRepeat && (await this.jobs.findOneBy({ id: record.id }));
+    if (repeated) return repeated;
+    const job = await this.plan(request, record.id);
+    if (dry_run) return this.wouldCreate(job);
+    await this.insert(job);
+    this.reconciler.wake();
+    return job;
+  }
+
+  /** Checks the request and decides what the job is. The address that it gets is its own from now on. */
+  private async plan(request: CreateJob, id: string): Promise<Job> {
     refuseWrongContainers(request);
     const source = await this.sources.get(request);
     const publicKey = await this.publicKeys.find(request.public_key_id);
     if (!publicKey) throw problems.jobPublicKeyMissing(request.public_key_id);
-    const id = randomUUID();
     const circumstances = {
       id,
       created: new Date(),
@@ -51,10 +75,12 @@ export class JobsService {
       connectionInfo: await this.addressOf(id),
       runner: this.runner,
     };
-    const job = this.jobs.create(planJob(request, source, circumstances, this.config.jobs));
-    await this.insert(job);
-    this.reconciler.wake();
-    return job;
+    return this.jobs.create(planJob(request, source, circumstances, this.config.jobs));
+  }
+
+  private async wouldCreate(job: Job): Promise<WouldBe> {
+    await this.launcher.remove(job.id);
+    return new WouldBe(job);
   }
 
   private async addressOf(id: string) {
@@ -82,24 +108,26 @@ export class JobsService {
   }
 
   /** The record goes at once; what the job holds is removed until nothing is left of it. */
-  async delete(id: string): Promise<void> {
+  async delete(id: string, { dry_run }: DryRun): Promise<WouldBe | undefined> {
+    if (dry_run) return new WouldBe(await this.get(id));
     const { affected } = await this.jobs.update({ id, deleted: IsNull() }, { deleted: new Date() });
     if (!affected) throw problems.noSuchRecord('job', id);
     this.reconciler.wake();
+    return undefined;
   }
 
-  async deleteMany(query: JobFilterQuery): Promise<void> {
+  async deleteMany(query: JobsQuery): Promise<WouldBe | undefined> {
     const { statuses, jobTypes, createdBefore } = filterOf(query);
-    await this.jobs.update(
-      {
-        deleted: IsNull(),
-        ...(statuses && { status: In(statuses) }),
-        ...(jobTypes && { job_type: In(jobTypes) }),
-        ...(createdBefore && { created: LessThan(createdBefore) }),
-      },
-      { deleted: new Date() },
-    );
+    const where = {
+      deleted: IsNull(),
+      ...(statuses && { status: In(statuses) }),
+      ...(jobTypes && { job_type: In(jobTypes) }),
+      ...(createdBefore && { created: LessThan(createdBefore) }),
+    };
+    if (query.dry_run) return new WouldBe(await this.jobs.find({ where, order: OLDEST_FIRST }));
+    await this.jobs.update(where, { deleted: new Date() });
     this.reconciler.wake();
+    return undefined;
   }
 }
 

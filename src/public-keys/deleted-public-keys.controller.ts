@@ -1,5 +1,7 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, Patch } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Param, Patch, Query } from '@nestjs/common';
 import { ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { ApiDeletes, DryRun } from '../database/dry-run.dto.js';
+import { ListQuery } from '../database/list-query.dto.js';
 import { OnlyExisting } from '../database/record-exists.guard.js';
 import { Undelete } from '../database/undelete.dto.js';
 import { ApiProblems } from '../errors/api-problem.js';
@@ -15,12 +17,12 @@ export class DeletedPublicKeysController {
   @Get()
   @ApiOperation({ summary: 'List deleted public keys' })
   @ApiOkResponse({ type: [PublicKey] })
-  list() {
-    return this.keys.list('all', 'deleted');
+  @ApiProblems(400)
+  list(@Query() query: ListQuery) {
+    return this.keys.list('all', 'deleted', query);
   }
 
   @Patch()
-  @HttpCode(204)
   @ApiOperation({ summary: 'Bring all deleted public keys back' })
   @ApiNoContentResponse()
   @ApiProblems(400, 415, 422)
@@ -29,11 +31,11 @@ export class DeletedPublicKeysController {
   }
 
   @Delete()
-  @HttpCode(204)
   @ApiOperation({ summary: 'Remove all deleted public keys for good' })
-  @ApiNoContentResponse()
-  purgeAll() {
-    return this.keys.purge('deleted');
+  @ApiDeletes()
+  @ApiProblems(400)
+  purgeAll(@Query() query: DryRun) {
+    return this.keys.purge(query, 'deleted');
   }
 
   @Get(':id')
@@ -46,7 +48,6 @@ export class DeletedPublicKeysController {
 
   @Patch(':id')
   @OnlyExisting(PublicKeysService, 'deleted')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Bring a deleted public key back' })
   @ApiNoContentResponse()
   @ApiProblems(400, 404, 415, 422)
@@ -55,11 +56,10 @@ export class DeletedPublicKeysController {
   }
 
   @Delete(':id')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Remove a deleted public key for good' })
-  @ApiNoContentResponse()
-  @ApiProblems(404)
-  purge(@Param('id', IdPipe) id: string) {
-    return this.keys.purge('deleted', id);
+  @ApiDeletes()
+  @ApiProblems(400, 404)
+  purge(@Param('id', IdPipe) id: string, @Query() query: DryRun) {
+    return this.keys.purge(query, 'deleted', id);
   }
 }

@@ -1,9 +1,12 @@
 import { ApiProperty } from '@nestjs/swagger';
-import { Column, DeleteDateColumn, Entity, PrimaryColumn } from 'typeorm';
+import { Column, DeleteDateColumn, Entity, Index, PrimaryColumn } from 'typeorm';
 import { DeletedTime, Time } from '../database/wire.js';
 import { PublicKeyLine, Text } from '../errors/members.js';
 
 /** An SSH public key that opens the shells of jobs. */
+// Indexes of every kind are described by the migrations: several are partial, or of expressions.
+@Index('public_keys_name', { synchronize: false })
+@Index('public_keys_created', { synchronize: false })
 @Entity('public_keys')
 export class PublicKey {
   @PrimaryColumn('uuid')

@@ -1,5 +1,7 @@
-import { Body, Controller, Delete, Get, HttpCode, Param, Patch } from '@nestjs/common';
+import { Body, Controller, Delete, Get, Param, Patch, Query } from '@nestjs/common';
 import { ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { ApiDeletes, DryRun } from '../database/dry-run.dto.js';
+import { BuiltListQuery } from '../database/list-query.dto.js';
 import { OnlyExisting } from '../database/record-exists.guard.js';
 import { Undelete } from '../database/undelete.dto.js';
 import { ApiProblems } from '../errors/api-problem.js';
@@ -15,12 +17,12 @@ export class DeletedRecipesController {
   @Get()
   @ApiOperation({ summary: 'List deleted recipes' })
   @ApiOkResponse({ type: [Recipe] })
-  list() {
-    return this.recipes.list('all', 'deleted');
+  @ApiProblems(400)
+  list(@Query() query: BuiltListQuery) {
+    return this.recipes.list('all', 'deleted', query);
   }
 
   @Patch()
-  @HttpCode(204)
   @ApiOperation({ summary: 'Bring all deleted recipes back' })
   @ApiNoContentResponse()
   @ApiProblems(400, 409, 415, 422)
@@ -29,11 +31,11 @@ export class DeletedRecipesController {
   }
 
   @Delete()
-  @HttpCode(204)
   @ApiOperation({ summary: 'Remove all deleted recipes for good' })
-  @ApiNoContentResponse()
-  purgeAll() {
-    return this.recipes.purge('deleted', true);
+  @ApiDeletes()
+  @ApiProblems(400)
+  purgeAll(@Query() query: DryRun) {
+    return this.recipes.purge(query, 'deleted');
   }
 
   @Get(':id')
@@ -46,7 +48,6 @@ export class DeletedRecipesController {
 
   @Patch(':id')
   @OnlyExisting(RecipesService, 'deleted')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Bring a deleted recipe back' })
   @ApiNoContentResponse()
   @ApiProblems(400, 404, 409, 415, 422)
@@ -55,11 +56,10 @@ export class DeletedRecipesController {
   }
 
   @Delete(':id')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Remove a deleted recipe for good' })
-  @ApiNoContentResponse()
-  @ApiProblems(404)
-  purge(@Param('id', IdPipe) id: string) {
-    return this.recipes.purge('deleted', true, id);
+  @ApiDeletes()
+  @ApiProblems(400, 404)
+  purge(@Param('id', IdPipe) id: string, @Query() query: DryRun) {
+    return this.recipes.purge(query, 'deleted', id);
   }
 }

@@ -21,8 +21,11 @@ export class TemplateEntry {
 }
 
 /** A recipe: an archive from which a create job builds an image. */
-// Partial indexes, which only migrations can describe.
+// Indexes of every kind are described by the migrations: several are partial, or of expressions.
 @Index('recipes_artifacts_unknown', { synchronize: false })
+@Index('recipes_name', { synchronize: false })
+@Index('recipes_created', { synchronize: false })
+@Index('recipes_arch', { synchronize: false })
 @Entity('recipes')
 export class Recipe {
   @PrimaryColumn('uuid')

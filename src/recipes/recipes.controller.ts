@@ -1,22 +1,14 @@
-import {
-  Body,
-  Controller,
-  Delete,
-  Get,
-  HttpCode,
-  Param,
-  Patch,
-  Post,
-  Query,
-  Version,
-  VERSION_NEUTRAL,
-} from '@nestjs/common';
-import { ApiCreatedResponse, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Body, Controller, Delete, Get, Param, Patch, Post, Query, Version, VERSION_NEUTRAL } from '@nestjs/common';
+import { ApiCreatedResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { ApiDeletes, DryRun } from '../database/dry-run.dto.js';
 import { AskedMembers, type Members } from '../database/json.js';
+import { BuiltListQuery } from '../database/list-query.dto.js';
 import { Purge } from '../database/purge.dto.js';
 import { OnlyExisting } from '../database/record-exists.guard.js';
 import { ApiProblems } from '../errors/api-problem.js';
 import { IdPipe } from '../errors/id.pipe.js';
+import { Idempotent } from '../idempotency/idempotency.interceptor.js';
+import { type NewRecord, PlannedRecord } from '../idempotency/new-record.js';
 import { Recipe } from './recipe.entity.js';
 import { CreateRecipe, UpdateRecipe } from './recipes.dto.js';
 import { RecipesService } from './recipes.service.js';
@@ -27,18 +19,29 @@ export class RecipesController {
   constructor(private readonly recipes: RecipesService) {}
 
   @Get()
+  @Version('3')
   @ApiOperation({ summary: 'List recipes' })
   @ApiOkResponse({ type: [Recipe] })
-  list(@AskedMembers() members: Members) {
-    return this.recipes.list(members);
+  @ApiProblems(400)
+  list(@Query() query: BuiltListQuery) {
+    return this.recipes.list('all', 'live', query);
+  }
+
+  @Get()
+  @Version(['2', VERSION_NEUTRAL])
+  @ApiOperation({ summary: 'List recipes' })
+  @ApiOkResponse({ type: [Recipe] })
+  listAll() {
+    return this.recipes.list('original');
   }
 
   @Post()
+  @Idempotent()
   @ApiOperation({ summary: 'Register a recipe' })
   @ApiCreatedResponse({ type: Recipe })
   @ApiProblems(400, 415, 422)
-  create(@Body() body: CreateRecipe, @AskedMembers() members: Members) {
-    return this.recipes.create(body, members);
+  create(@Body() body: CreateRecipe, @AskedMembers() members: Members, @PlannedRecord() record: NewRecord) {
+    return this.recipes.create(body, members, record);
   }
 
   @Get(':id')
@@ -60,39 +63,36 @@ export class RecipesController {
 
   @Delete(':id')
   @Version('3')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete a recipe; its record is kept for recovery' })
-  @ApiNoContentResponse()
-  @ApiProblems(404)
-  markDeleted(@Param('id', IdPipe) id: string) {
-    return this.recipes.markDeleted(id);
+  @ApiDeletes()
+  @ApiProblems(400, 404)
+  markDeleted(@Param('id', IdPipe) id: string, @Query() query: DryRun) {
+    return this.recipes.markDeleted(query, id);
   }
 
   @Delete()
   @Version('3')
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete all recipes; their records are kept for recovery' })
-  @ApiNoContentResponse()
-  markAllDeleted() {
-    return this.recipes.markDeleted();
+  @ApiDeletes()
+  @ApiProblems(400)
+  markAllDeleted(@Query() query: DryRun) {
+    return this.recipes.markDeleted(query);
   }
 
   @Delete(':id')
   @Version(['2', VERSION_NEUTRAL])
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete a recipe and its artifacts for good' })
-  @ApiNoContentResponse()
+  @ApiDeletes()
   @ApiProblems(404)
   purge(@Param('id', IdPipe) id: string, @Query() query: Purge) {
-    return this.recipes.purge('live', query.cascade ?? true, id);
+    return this.recipes.purge(query, 'live', id);
   }
 
   @Delete()
   @Version(['2', VERSION_NEUTRAL])
-  @HttpCode(204)
   @ApiOperation({ summary: 'Delete all recipes and their artifacts for good' })
-  @ApiNoContentResponse()
+  @ApiDeletes()
   purgeAll(@Query() query: Purge) {
-    return this.recipes.purge('live', query.cascade ?? true);
+    return this.recipes.purge(query, 'live');
   }
 }

@@ -1,11 +1,14 @@
-import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { Repository } from 'typeorm';
-import type { Json, Members } from '../database/json.js';
+import type { DryRun } from '../database/dry-run.dto.js';
+import type { Json, Members, WouldBe } from '../database/json.js';
+import type { BuiltListQuery } from '../database/list-query.dto.js';
+import type { Purge } from '../database/purge.dto.js';
 import type { KnowsRecords } from '../database/record-exists.guard.js';
 import { RecordStore, type State, violates } from '../database/record-store.js';
 import { problems } from '../errors/problems.js';
+import type { NewRecord } from '../idempotency/new-record.js';
 import { linkAfter, LinkedRecords } from '../relocations/linked-records.js';
 import type { FoundArtifact } from '../relocations/relocatable.js';
 import { RecipeArchives } from './recipe-archives.js';
@@ -28,8 +31,8 @@ export class RecipesService implements KnowsRecords {
     this.linked.register(archives);
   }
 
-  list(members: Members, state?: State): Promise<Json> {
-    return this.records.list(members, state);
+  list(members: Members, state?: State, query?: BuiltListQuery): Promise<Json> {
+    return this.records.list(members, state, query);
   }
 
   get(id: string, members: Members, state?: State): Promise<Json> {
@@ -40,10 +43,12 @@ export class RecipesService implements KnowsRecords {
     return this.records.refuseMissing(id, state);
   }
 
-  async create(body: CreateRecipe, members: Members): Promise<Json> {
+  async create(body: CreateRecipe, members: Members, record: NewRecord): Promise<Json> {
+    const repeated = await this.records.findRepeated(record, members);
+    if (repeated) return repeated;
     const found = body.link ? await this.archives.check(body.link) : null;
     const values = {
-      id: randomUUID(),
+      id: record.id,
       name: body.name,
       link: body.link ?? null,
       recipe_type: body.recipe_type,
@@ -89,8 +94,10 @@ export class RecipesService implements KnowsRecords {
   }
 
   /** Hides the record, or all, and puts the archive out of the way; they can be brought back. */
-  markDeleted(id?: string): Promise<void> {
-    return this.linked.markDeleted(this.records, this.archives, id);
+  async markDeleted({ dry_run }: DryRun, id?: string): Promise<WouldBe | undefined> {
+    if (dry_run) return this.records.wouldDelete('all', 'live', id);
+    await this.linked.markDeleted(this.records, this.archives, id);
+    return undefined;
   }
 
   /** Brings a deleted record back, or all. */
@@ -101,7 +108,9 @@ export class RecipesService implements KnowsRecords {
   }
 
   /** Removes the record for good, or all of a state, and with `cascade` their archives. */
-  purge(state: State, cascade: boolean, id?: string): Promise<void> {
-    return this.linked.purge(this.records, this.archives, { state, cascade, id });
+  async purge({ dry_run, cascade = true }: Purge, state: State, id?: string): Promise<WouldBe | undefined> {
+    if (dry_run) return this.records.wouldDelete(state === 'live' ? 'original' : 'all', state, id);
+    await this.linked.purge(this.records, this.archives, { state, cascade, id });
+    return undefined;
   }
 }

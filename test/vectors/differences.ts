@@ -75,6 +75,12 @@ const RULES: Rule[] = [
   { id: 'deleting-is-independent', status: 200, scenarios: /^images-root/, line: /^list (before|after) delete all$/ },
   { id: 'deleting-is-independent', status: 204, scenarios: /^cascade/, line: /^delete (image|all images), manifest / },
   { id: 'deleting-is-independent', status: [200, 404], scenarios: /^cascade/, line: /^(get|list)$/ },
+  {
+    id: 'lists-are-filtered',
+    status: [200, 400],
+    scenarios: /^(public-keys|recipes|images|jobs)-v3$/,
+    line: /^list with (unknown query|(status|job_type|bad) filter( \(ignored\))?)/,
+  },
   { id: 'booleans-in-queries', status: 204, scenarios: /^cascade/, line: /\?cascade=(on|y)$/ },
   {
     id: 'deleting-is-independent',

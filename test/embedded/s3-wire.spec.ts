@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
 import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CHECKSUMS, type ChecksumName } from '../../src/embedded/s3/checksums.js';
 import { type PieceSigner, sha256 } from '../support/s3-signer.js';
 import {
@@ -432,20 +433,47 @@ describe('embedded S3 server on the wire', () => {
       agent.destroy();
     });
 
-    it('are answered to clients that send all of it before they read', async () => {
-      const { method, url, headers, body } = s3.sign({
-        method: 'PUT',
-        path: `${BUCKET}/large`,
-        body: randomBytes(24 * MIB),
-        credentials: { ...CREDENTIALS, secretKey: 'wrong' },
+    it.each(['keep-alive', 'close'])(
+      'are answered to clients that send all of it before they read: %s',
+      async (connection) => {
+        const { method, url, headers, body } = s3.sign({
+          method: 'PUT',
+          path: `${BUCKET}/large`,
+          body: randomBytes(24 * MIB),
+          credentials: { ...CREDENTIALS, secretKey: 'wrong' },
+        });
+        const lines = Object.entries({ ...headers, connection }).map(([name, value]) => `${name}: ${value}\r\n`);
+        const socket = connect(Number(new URL(s3.endpoint).port), '127.0.0.1').pause();
+        socket.write(`${method} ${url} HTTP/1.1\r\n${lines.join('')}\r\n`);
+        await new Promise<void>((resolve, reject) =>
+          socket.write(body, (error) => (error ? reject(error) : resolve())),
+        );
+        const [answer] = (await once(socket.resume(), 'data')) as [Buffer];
+        expect(answer.toString()).toContain('SignatureDoesNotMatch');
+        socket.destroy();
+      },
+    );
+
+    it('do no harm when their client goes away after the answer', async () => {
+      const { url, headers } = s3.sign({
+        method: 'POST',
+        path: BUCKET,
+        query: [['delete', '']],
+        body: () => Buffer.alloc(0),
+        payload: UNSIGNED_TRAILER,
+        headers: { 'x-amz-decoded-content-length': String(64 * MIB) },
       });
-      const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-      const socket = connect(Number(new URL(s3.endpoint).port), '127.0.0.1').pause();
-      socket.write(`${method} ${url} HTTP/1.1\r\n${lines.join('')}\r\n`);
-      await new Promise<void>((resolve, reject) => socket.write(body, (error) => (error ? reject(error) : resolve())));
-      const [answer] = (await once(socket.resume(), 'data')) as [Buffer];
-      expect(answer.toString()).toContain('SignatureDoesNotMatch');
+      const lines = Object.entries({ ...headers, 'content-length': 65 * MIB }).map(
+        ([name, value]) => `${name}: ${value}\r\n`,
+      );
+      const socket = connect(Number(new URL(s3.endpoint).port), '127.0.0.1');
+      socket.write(`POST ${url} HTTP/1.1\r\n${lines.join('')}\r\n4000000\r\n`);
+      socket.write(Buffer.alloc(6 * MIB));
+      const [answer] = (await once(socket, 'data')) as [Buffer];
+      expect(answer.toString()).toContain('EntityTooLarge');
       socket.destroy();
+      await sleep(50);
+      expect((await get('object', { method: 'HEAD' })).status).toBe(200);
     });
 
     it('are not asked for when the request is refused anyway', async () => {
@@ -456,6 +484,8 @@ describe('embedded S3 server on the wire', () => {
       expect(wrong).toMatchObject({ status: 403, wasContinued: false });
       const missing = await s3.send({ method: 'PUT', path: 'missing-bucket/x', body: data, headers });
       expect(missing).toMatchObject({ status: 404, wasContinued: false });
+      const known = await put('expected', data, { headers: { ...headers, 'if-none-match': '*' } });
+      expect(known).toMatchObject({ status: 412, wasContinued: false });
     });
   });
 

@@ -300,7 +300,7 @@ export class ObjectStore {
     bucket: string,
     key: string,
     attributes: ObjectAttributes,
-    body: Readable,
+    body: AsyncIterable<Buffer>,
     expected: Expectation,
     when: Precondition,
   ): Promise<StoredObject> {
@@ -399,7 +399,7 @@ export class ObjectStore {
   }
 
   /** Content as a stream. What is deleted or replaced meanwhile stays until its last reader is done. */
-  read(segments: readonly Segment[]): Readable {
+  read(segments: readonly Segment[]): Readable & AsyncIterable<Buffer> {
     this.use(segments);
     const stream = Readable.from(this.bytesOf(segments), { objectMode: false, highWaterMark: 1 << 20 });
     stream.once('close', () => this.unuse(segments));
@@ -431,7 +431,10 @@ export class ObjectStore {
   // Content
 
   /** Writes a body into a new blob, which the caller uses. Nothing is left of a body that is not what it should be. */
-  private async writeBlob(body: Readable, expected: Expectation): Promise<{ content: Content; segments: Segment[] }> {
+  private async writeBlob(
+    body: AsyncIterable<Buffer>,
+    expected: Expectation,
+  ): Promise<{ content: Content; segments: Segment[] }> {
     const blob = randomUUID();
     const temporary = this.file('temporary', blob);
     try {
@@ -462,7 +465,7 @@ export class ObjectStore {
   private async writeContent(
     handle: FileHandle,
     offset: number,
-    body: Readable,
+    body: AsyncIterable<Buffer>,
     expected: Expectation,
   ): Promise<Content> {
     const check = new ContentCheck(expected);
@@ -528,7 +531,7 @@ export class ObjectStore {
   async putPart(
     upload: Upload,
     number: number,
-    body: Readable,
+    body: AsyncIterable<Buffer>,
     expected: Expectation,
   ): Promise<{ part: Part; checksums: Content['checksums'] }> {
     if (!Number.isInteger(number) || number < 1 || number > 10_000)
@@ -570,7 +573,7 @@ export class ObjectStore {
     upload: Upload,
     number: number,
     offset: number,
-    body: Readable,
+    body: AsyncIterable<Buffer>,
     expected: Expectation,
   ): Promise<{ content: Content; segments: Segment[] }> {
     // Held while it is written, so that the file goes when the upload is aborted meanwhile.
@@ -687,11 +690,11 @@ async function writeFully(handle: FileHandle, chunk: Buffer, position: number): 
     done += (await handle.write(chunk, done, chunk.length - done, position + done)).bytesWritten;
 }
 
-/** Gathers what arrives in small pieces, so that the disk is written to in large ones. Destroying the stream is left to who made it. */
-async function* gathered(body: Readable): AsyncGenerator<Buffer> {
+/** Gathers what arrives in small pieces, so that the disk is written to in large ones. */
+async function* gathered(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let pieces: Buffer[] = [];
   let size = 0;
-  for await (const piece of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+  for await (const piece of body) {
     pieces.push(piece);
     if ((size += piece.length) < 1 << 20) continue;
     yield Buffer.concat(pieces);

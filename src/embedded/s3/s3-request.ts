@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type Readable, finished } from 'node:stream';
+import { finished } from 'node:stream';
 import { CHECKSUMS, type ChecksumName } from './checksums.js';
 import { ChunkedBody } from './chunked-body.js';
 import { ContentCheck, type Expectation } from './content-check.js';
@@ -111,34 +111,38 @@ function md5Header(request: IncomingMessage): string | undefined {
   return md5;
 }
 
-/** The content that a request brings, decoded, and what it has to turn out to be. */
-export function bodyOf(call: Call): { body: Readable; expected: Expectation } {
-  const { request, response, verified } = call;
+/** The content that a request brings, decoded, and what it has to turn out to be. To be read once, or not at all. */
+export function bodyOf(call: Call): { body: AsyncIterable<Buffer>; expected: Expectation } {
+  const { request, verified } = call;
   const isChunked = verified.payload.startsWith('STREAMING-');
   const lengthHeader = isChunked ? 'x-amz-decoded-content-length' : 'content-length';
   const length = numberHeader(request, lengthHeader);
   if (length === undefined && isChunked) throw s3Errors.missingLength(lengthHeader);
   const md5 = md5Header(request);
   const sha256 = /^[0-9a-f]{64}$/.test(verified.payload) ? verified.payload : undefined;
-  const body = isChunked ? decodedBody(call) : null;
-  const checksums = { ...checksumsOf(request), ...(body && announcedChecksums(request, body)) };
-  // Clients that ask first send the body only now: a refusal before has saved it.
-  if (header(request, 'expect') !== undefined) response.writeContinue();
+  const decoder = isChunked ? decoderOf(call) : null;
+  const checksums = { ...checksumsOf(request), ...(decoder && announcedChecksums(request, decoder)) };
   const digests = { ...(md5 !== undefined && { md5 }), ...(sha256 !== undefined && { sha256 }), checksums };
-  return { body: body ?? request, expected: { ...(length !== undefined && { length }), ...digests } };
+  return { body: read(call, decoder), expected: { ...(length !== undefined && { length }), ...digests } };
 }
 
-function decodedBody({ request, verified }: Call): ChunkedBody {
-  const body = new ChunkedBody(
-    verified.payload.includes('HMAC') ? verified.chunks : null,
-    verified.payload.endsWith('-TRAILER'),
-  );
-  // Not `pipeline`: where the body is refused that would destroy the request, and leave the rest of the body in the connection.
-  request.pipe(body);
-  // A failure waits for the reader, who may still be opening a file.
-  body.on('error', () => {});
-  finished(request, (error) => error && body.destroy(s3Errors.incompleteBody()));
-  return body;
+function decoderOf({ verified }: Call): ChunkedBody {
+  const verifier = verified.payload.includes('HMAC') ? verified.chunks : null;
+  return new ChunkedBody(verifier, verified.payload.endsWith('-TRAILER'));
+}
+
+/** Leaves the request as it is where the reader gives up: it is still to be answered. */
+async function* read({ request, response }: Call, decoder: ChunkedBody | null): AsyncGenerator<Buffer> {
+  // Clients that ask first send the body only now: a refusal before has saved it.
+  if (header(request, 'expect') !== undefined) response.writeContinue();
+  if (decoder) {
+    // Not `pipeline`: where the body is refused that would destroy the request.
+    // A reader who has given up hears of no failure any more.
+    decoder.on('error', () => {});
+    finished(request, (error) => error && decoder.destroy(s3Errors.incompleteBody()));
+    request.pipe(decoder);
+  }
+  yield* (decoder ?? request).iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
 }
 
 function checksumsOf(request: IncomingMessage): NonNullable<Expectation['checksums']> {
@@ -164,7 +168,7 @@ export async function readXmlBody(call: Call, root: string): Promise<Record<stri
   const check = new ContentCheck(expected);
   const pieces: Buffer[] = [];
   let size = 0;
-  for await (const piece of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+  for await (const piece of body) {
     if ((size += piece.length) > XML_LIMIT) throw s3Errors.entityTooLarge();
     check.update(piece);
     pieces.push(piece);

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { finished } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { listKeys } from './listing.js';
 import type { ObjectStore, StoredObject, Upload } from './object-store.js';
@@ -76,14 +77,16 @@ export class S3Routes {
     const known = asS3Error(error) ?? (isGone ? s3Errors.incompleteBody() : null);
     if (!known) this.log('the embedded store failed', { method: request.method, reason: (error as Error).message });
     if (response.headersSent || response.destroyed) return void response.destroy();
-    if (!request.complete) drain(request);
     this.sendError(request, response, known ?? s3Errors.internal());
   }
 
-  private sendError({ method, url = '' }: IncomingMessage, response: ServerResponse, error: S3Error): void {
+  private sendError(request: IncomingMessage, response: ServerResponse, error: S3Error): void {
+    const { method, url = '' } = request;
     const { status, code, message } = error;
     if (method === 'HEAD' || status === 304) return void response.writeHead(status).end();
-    this.sendXml(response, 'Error', { Code: code, Message: message, Resource: url.split('?')[0] }, status);
+    const body = xmlDocument('Error', { Code: code, Message: message, Resource: url.split('?')[0] });
+    response.writeHead(status, { 'content-type': 'application/xml', 'content-length': body.length }).write(body);
+    drain(request, () => response.end());
   }
 
   private sendXml(response: ServerResponse, root: string, content: { [name: string]: XmlContent }, status = 200): void {
@@ -484,9 +487,12 @@ const DRAIN_LIMIT = 30_000;
  * Takes the rest of a body that nobody wants. A connection that is closed while the client sends tells it of a broken line, not of the answer
  * that was sent to it.
  */
-function drain(request: IncomingMessage): void {
+function drain(request: IncomingMessage, done: () => void): void {
   request.unpipe();
   request.resume();
   const timer = setTimeout(() => request.destroy(), DRAIN_LIMIT).unref();
-  request.once('close', () => clearTimeout(timer));
+  finished(request, () => {
+    clearTimeout(timer);
+    done();
+  });
 }

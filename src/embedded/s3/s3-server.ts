@@ -34,6 +34,8 @@ export interface S3Server {
   close(): Promise<void>;
 }
 
+/** Milliseconds that a connection may be idle. */
+const KEEP_ALIVE = 60_000;
 /** Seconds in a week. */
 const WEEK = 7 * 24 * 3600;
 /** Milliseconds between two looks for uploads that nobody will finish. */
@@ -81,6 +83,8 @@ function createServer(routes: S3Routes, answers: Answers): Server {
   server.on('checkContinue', answer);
   // A large object on a slow line takes longer than the five minutes that node gives a request.
   server.requestTimeout = 0;
+  // A busy client finds out too late that an idle connection was closed, and its next request fails.
+  server.keepAliveTimeout = KEEP_ALIVE;
   return server;
 }
 

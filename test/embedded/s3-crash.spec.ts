@@ -199,7 +199,7 @@ describe('store of the embedded S3 server', () => {
         disk.restart();
       }
     },
-    30_000,
+    60_000,
   );
 
   it('is left by a stopping server only when its last write has ended', async () => {

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { isVersion3 } from './database/json.js';
@@ -10,13 +10,16 @@ export function namesTag(header: string, tag: string): boolean {
 
 /** Gives what version 3 answers to GET a tag, and sends nothing to a client that has it already. */
 export function answerConditionally(app: NestFastifyApplication): void {
-  app.getHttpAdapter().getInstance().addHook('onSend', tagAnswer);
+  app
+    .getHttpAdapter()
+    .getInstance()
+    .addHook('onSend', (request, reply, payload, done) => done(null, tagAnswer(request, reply, payload)));
 }
 
-async function tagAnswer(request: FastifyRequest, reply: FastifyReply, payload: unknown): Promise<unknown> {
-  const isTagged = request.method === 'GET' && isVersion3(request) && reply.statusCode === 200;
+function tagAnswer(request: FastifyRequest, reply: FastifyReply, payload: unknown): unknown {
+  const isTagged = request.method === 'GET' && reply.statusCode === 200 && isVersion3(request);
   if (!isTagged || typeof payload !== 'string') return payload;
-  const tag = `"${createHash('sha1').update(payload).digest('base64url')}"`;
+  const tag = `"${hash('sha1', payload, 'base64')}"`;
   void reply.header('etag', tag);
   const known = request.headers['if-none-match'];
   if (known === undefined || !namesTag(known, tag)) return payload;

@@ -1,11 +1,5 @@
 import type { Pool } from 'pg';
-import {
-  type EntityManager,
-  type FindOptionsWhere,
-  type ObjectLiteral,
-  QueryFailedError,
-  type Repository,
-} from 'typeorm';
+import { type EntityManager, type FindOptionsWhere, type ObjectLiteral, type Repository } from 'typeorm';
 import { problems, type RecordKind } from '../errors/problems.js';
 import { CURSOR_TIME, writeCursor } from './cursor.js';
 import type { NewRecord } from '../idempotency/new-record.js';
@@ -25,9 +19,9 @@ export type State = 'live' | 'deleted';
 
 const CONDITION: Record<State, string> = { live: 't."deleted" IS NULL', deleted: 't."deleted" IS NOT NULL' };
 
-/** Whether a write failed since it would have broken this constraint or unique index. */
+/** Whether a write failed since it would have broken this constraint or unique index. TypeORM's error has the members of the driver's. */
 export function violates(error: unknown, constraint: string): boolean {
-  return error instanceof QueryFailedError && (error.driverError as { constraint?: string }).constraint === constraint;
+  return (error as { constraint?: string }).constraint === constraint;
 }
 
 /** Records of one kind: what all kinds have in common. Deleted is a state of a row; to purge is to remove the row. */
@@ -110,7 +104,7 @@ export class RecordStore<T extends StoredRecord> {
   }
 
   /** Inserts a record; the database gives it its time. */
-  async add(values: Partial<T>, members: Members, manager: EntityManager = this.repository.manager): Promise<Json> {
+  async add(values: Partial<T>, members: Members, manager?: EntityManager): Promise<Json> {
     const columns = this.columnsOf(values);
     const sql = `INSERT INTO ${this.table} (${columns.map(({ name }) => `"${name}"`).join(', ')}, "created")
       VALUES (${columns.map((_, index) => `$${index + 1}`).join(', ')}, clock_timestamp())`;
@@ -173,13 +167,14 @@ export class RecordStore<T extends StoredRecord> {
   }
 
   /** Runs a statement that writes one row, and tells of the row in the same round trip; null where no row was written. */
-  private async write(sql: string, columns: Column[], members: Members, manager: EntityManager): Promise<Json | null> {
+  private async write(sql: string, columns: Column[], members: Members, manager?: EntityManager): Promise<Json | null> {
     const told = this.told(members, 'live');
-    const [row]: { json: string }[] = await manager.query(
-      `WITH written AS (${sql} RETURNING *) SELECT row_to_json(r)::text AS json FROM (SELECT ${told} FROM written t) r`,
-      columns.map(({ value }) => value),
-    );
-    return row ? new Json(row.json) : null;
+    const statement = `WITH written AS (${sql} RETURNING *) SELECT row_to_json(r)::text AS json FROM (SELECT ${told} FROM written t) r`;
+    const values = columns.map(({ value }) => value);
+    const rows: { json: string }[] = manager
+      ? await manager.query(statement, values)
+      : await this.select<{ json: string }>(statement, values);
+    return rows[0] ? new Json(rows[0].json) : null;
   }
 
   private columnsOf(values: Partial<T>): Column[] {

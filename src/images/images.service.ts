@@ -68,8 +68,9 @@ export class ImagesService implements KnowsRecords {
       artifacts_known: found !== null,
     } as const;
     try {
+      if (!found) return await this.records.add(values, members);
       return await this.write(body.link?.path, async (manager) => {
-        if (found) await this.linked.add(manager, values.id, found);
+        await this.linked.add(manager, values.id, found);
         return this.records.add(values, members, manager);
       });
     } catch (error) {

@@ -58,8 +58,9 @@ export class RecipesService implements KnowsRecords {
       template_dictionary: body.template_dictionary === undefined ? [] : body.template_dictionary,
       artifacts_known: found !== null,
     } as const;
+    if (!found) return this.records.add(values, members);
     return this.write(body.link?.path, async (manager) => {
-      if (found) await this.linked.add(manager, values.id, found);
+      await this.linked.add(manager, values.id, found);
       return this.records.add(values, members, manager);
     });
   }

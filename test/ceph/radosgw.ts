@@ -7,6 +7,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import type { S3Address } from '../support/s3-store.js';
 import { until } from '../support/system.js';
+import { freePorts } from '../support/ports.js';
 
 const run = promisify(execFile);
 
@@ -40,7 +41,7 @@ export class Radosgw {
   ) {}
 
   static async start(): Promise<Radosgw> {
-    const port = 20_000 + Math.floor(Math.random() * 5000) * 2;
+    const port = await freePorts(2);
     const ceph = new Radosgw(await mkdtemp(path.join(tmpdir(), 'ims-ceph-')), port, port + 1);
     try {
       await ceph.configure();

@@ -9,6 +9,7 @@ import type { JobSpec } from '../../src/protocol/job-spec.js';
 import { Child, DIST } from '../support/child.js';
 import { aJobSpec } from '../support/job-spec.js';
 import { MemoryJobLauncher } from '../support/memory-job-launcher.js';
+import { freePorts } from '../support/ports.js';
 import { until } from '../support/system.js';
 import { describeJobLauncher, SUITE_LIMITS } from './job-launcher.js';
 
@@ -64,8 +65,7 @@ async function openLocal(
   const directory = await mkdtemp(path.join(tmpdir(), 'ims-launcher-'));
   const workerMain = path.join(directory, 'worker.mjs');
   await writeFile(workerMain, OBEDIENT_WORKER);
-  // Below the ports that the kernel gives to outgoing connections: those of other suites would take them.
-  const first = 20_000 + Math.floor(Math.random() * 10_000);
+  const first = await freePorts(SUITE_LIMITS.ports);
   const options: LocalLauncherOptions = {
     directory: path.join(directory, 'jobs'),
     workerMain,

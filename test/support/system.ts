@@ -9,6 +9,7 @@ import { ARTIFACT_TYPE, type ImageManifest } from '../../src/protocol/image-mani
 import { Api, type JobView } from '../../src/quickstart/api.js';
 import { buildDemoImage, type DemoImage, type DemoImageOptions } from '../../src/quickstart/demo-image.js';
 import { registerImage } from '../../src/quickstart/register-image.js';
+import { freePorts } from './ports.js';
 import { ServerProcess } from './server-process.js';
 
 const run = promisify(execFile);
@@ -76,7 +77,7 @@ export class System {
    */
   static async start(environment: Record<string, string> = {}, prefix: string[] = []): Promise<System> {
     const directory = await mkdtemp(path.join(tmpdir(), 'ims-system-'));
-    const storePort = 30_000 + Math.floor(Math.random() * 10_000);
+    const storePort = await freePorts();
     const system = new System(
       directory,
       {

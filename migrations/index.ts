@@ -4,6 +4,7 @@ import { JobEvents1795475000000 } from './1795475000000-job-events.js';
 import { ShellDeadlines1795478000000 } from './1795478000000-shell-deadlines.js';
 import { RemoteBuildNodes1795481000000 } from './1795481000000-remote-build-nodes.js';
 import { FiltersAndKeys1795488000000 } from './1795488000000-filters-and-keys.js';
+import { RunnerLeases1795490000000 } from './1795490000000-runner-leases.js';
 
 /** Every migration, oldest first. A list, since globs differ between source and build. */
 export const migrations = [
@@ -13,4 +14,5 @@ export const migrations = [
   ShellDeadlines1795478000000,
   RemoteBuildNodes1795481000000,
   FiltersAndKeys1795488000000,
+  RunnerLeases1795490000000,
 ];

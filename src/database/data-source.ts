@@ -2,6 +2,7 @@ import type { DataSourceOptions } from 'typeorm';
 import { migrations } from '../../migrations/index.js';
 import { IdempotencyKey } from '../idempotency/idempotency-key.entity.js';
 import { Image } from '../images/image.entity.js';
+import { HeldRunner } from '../jobs/held-runner.entity.js';
 import { JobEvent } from '../jobs/job-event.entity.js';
 import { Job } from '../jobs/job.entity.js';
 import { Recipe } from '../recipes/recipe.entity.js';
@@ -15,7 +16,18 @@ export function dataSourceOptions(url: string, poolSize = 10): DataSourceOptions
   return {
     type: 'postgres',
     url,
-    entities: [PublicKey, Recipe, Image, RecordArtifact, Relocation, RemoteBuildNode, Job, JobEvent, IdempotencyKey],
+    entities: [
+      PublicKey,
+      Recipe,
+      Image,
+      RecordArtifact,
+      Relocation,
+      RemoteBuildNode,
+      Job,
+      JobEvent,
+      HeldRunner,
+      IdempotencyKey,
+    ],
     migrations,
     migrationsTransactionMode: 'each',
     synchronize: false,

@@ -1,10 +1,11 @@
-import { Module } from '@nestjs/common';
+import { Global, Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { dataSourceOptions } from './data-source.js';
 import { runMigrations } from './migrate.js';
+import { Notices } from './notices.js';
 
 /** @throws Error with a sentence where the database cannot be reached, or refuses the user */
 async function connect(options: DataSourceOptions): Promise<DataSource> {
@@ -16,6 +17,7 @@ async function connect(options: DataSourceOptions): Promise<DataSource> {
 }
 
 /** The connection to the database, its schema up to date. */
+@Global()
 @Module({
   imports: [
     TypeOrmModule.forRootAsync({
@@ -28,5 +30,7 @@ async function connect(options: DataSourceOptions): Promise<DataSource> {
       dataSourceFactory: (options) => connect(options!),
     }),
   ],
+  providers: [Notices],
+  exports: [Notices],
 })
 export class DatabaseModule {}

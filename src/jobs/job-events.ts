@@ -1,10 +1,8 @@
 import { EventEmitter, once } from 'node:events';
-import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
+import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { Client } from 'pg';
 import { MoreThan, Repository } from 'typeorm';
-import type { Config } from '../config/config.js';
-import { CONFIG } from '../config/config.module.js';
+import { Notices } from '../database/notices.js';
 import { isTerminal } from '../protocol/job-status.js';
 import { JobEvent } from './job-event.entity.js';
 
@@ -17,15 +15,14 @@ const CHANNEL = 'job_events';
 
 /** What happened to jobs, in order, and what happens to them now. */
 @Injectable()
-export class JobEvents implements OnApplicationShutdown {
-  private readonly log = new Logger(JobEvents.name);
+export class JobEvents {
   /** Emits the id of a job when something happened to it. */
-  private readonly notices = new EventEmitter().setMaxListeners(0);
-  private listener: Promise<Client> | null = null;
+  private readonly changes = new EventEmitter().setMaxListeners(0);
+  private readonly emit = (jobId: string) => void this.changes.emit(jobId);
 
   constructor(
     @InjectRepository(JobEvent) private readonly events: Repository<JobEvent>,
-    @Inject(CONFIG) private readonly config: Config,
+    private readonly notices: Notices,
   ) {}
 
   /** All events of a job so far. */
@@ -38,7 +35,7 @@ export class JobEvents implements OnApplicationShutdown {
    * @param after id of the last event that is known already; `0` for all
    */
   async *follow(jobId: string, after: string, signal: AbortSignal): AsyncGenerator<JobEvent> {
-    await this.listen();
+    await this.notices.listen(CHANNEL, this.emit);
     for (let last = after; !signal.aborted;) {
       const changed = this.change(jobId, signal);
       const page = await this.after(jobId, last);
@@ -49,10 +46,6 @@ export class JobEvents implements OnApplicationShutdown {
       if (!newest || (newest.id === last && isTerminal(newest.status))) return;
       if (newest.id === last) await changed;
     }
-  }
-
-  async onApplicationShutdown(): Promise<void> {
-    await (await this.listener?.catch(() => null))?.end();
   }
 
   private after(jobId: string, id: string): Promise<JobEvent[]> {
@@ -66,27 +59,6 @@ export class JobEvents implements OnApplicationShutdown {
   /** Resolves when something happens to the job, or it is time for a look. */
   private async change(jobId: string, signal: AbortSignal): Promise<void> {
     const timeout = AbortSignal.any([signal, AbortSignal.timeout(INTERVAL)]);
-    await once(this.notices, jobId, { signal: timeout }).catch(() => {});
-  }
-
-  /** Listens on a connection of its own; one that breaks is made anew by the next reader. */
-  private async listen(): Promise<void> {
-    this.listener ??= this.connect();
-    await this.listener.catch((error: unknown) => {
-      this.listener = null;
-      this.log.warn(`cannot listen for events of jobs, so that they arrive late: ${String(error)}`);
-    });
-  }
-
-  private async connect(): Promise<Client> {
-    const client = new Client({ connectionString: this.config.database.url! });
-    client.on('notification', ({ payload }) => payload && this.notices.emit(payload));
-    client.on('error', () => {
-      this.listener = null;
-      void client.end().catch(() => {});
-    });
-    await client.connect();
-    await client.query(`LISTEN ${CHANNEL}`);
-    return client;
+    await once(this.changes, jobId, { signal: timeout }).catch(() => {});
   }
 }

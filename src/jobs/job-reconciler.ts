@@ -4,17 +4,23 @@ import { InjectRepository } from '@nestjs/typeorm';
 import { In, IsNull, Not, Raw, Repository } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
+import { Notices } from '../database/notices.js';
 import { HalfMadeImages } from './half-made-images.js';
 import { JobLogs } from './job-logs.js';
 import { LEASE_SECONDS } from './job-plan.js';
 import { IMPORTED, Job } from './job.entity.js';
 import { launchSpec } from './launch-spec.js';
 import { JobLauncher, LaunchRefused } from './launcher/job-launcher.js';
+import { RunnerLease } from './runner-lease.js';
 
 /** Milliseconds between two looks when nothing wakes the reconciler. */
 const INTERVAL = 2000;
+/** Milliseconds between two extensions of leases, of which the shortest is one of seconds (`RunnerLease`). */
+const EXTENSION = 3000;
 /** Milliseconds that a worker gets, after its last report, to write its log and end by itself. */
 const LAST_WORDS = 10_000;
+/** Channel on which servers tell that something has changed; the payload is the runner. */
+const CHANNEL = 'jobs_changed';
 /** Seconds after its lease ended from which on a runner is taken to be gone for good: a worker that is cut off gives up long before. */
 const GONE_SECONDS = 3600;
 /** What a record says of a job whose launch failed and is tried again. The cause, which may name hosts, is in the log. */
@@ -46,23 +52,37 @@ export class JobReconciler implements OnApplicationShutdown {
     private readonly halfMadeImages: HalfMadeImages,
     private readonly logs: JobLogs,
     @Inject(CONFIG) private readonly config: Config,
-    @Inject(RUNNER) private readonly runner: string,
+    private readonly lease: RunnerLease,
+    private readonly notices: Notices,
   ) {}
+
+  private get runner(): string {
+    return this.lease.runner;
+  }
 
   /** Begins to look. Called when the server listens: workers report to `serverUrl`. */
   start(serverUrl: string): void {
     this.serverUrl = serverUrl;
-    this.launcher.watch(() => this.wake());
+    this.launcher.watch(() => this.lookSoon());
     // Not by passes: one that waits for a slow store must not cost the lease of all jobs.
-    this.leaseTimer ??= setInterval(() => void this.holdLease(), (LEASE_SECONDS * 1000) / 4);
+    this.leaseTimer ??= setInterval(() => void this.holdLease(), EXTENSION);
     this.running ??= this.run();
   }
 
-  /** Looks again soon, since something has changed. */
+  /** Has the server that works on the jobs look again soon: this one, or another one. One that is not told looks a little later. */
   wake(): void {
+    if (this.lease.isHeld) this.lookSoon();
+    else void this.notices.tell(CHANNEL, this.runner).catch(() => {});
+  }
+
+  private lookSoon(): void {
     this.roused = true;
     this.rouse();
   }
+
+  private readonly onNotice = (runner: string): void => {
+    if (runner === this.runner) this.lookSoon();
+  };
 
   async onApplicationShutdown(): Promise<void> {
     this.stopped = true;
@@ -70,6 +90,7 @@ export class JobReconciler implements OnApplicationShutdown {
     this.rouse();
     await this.running;
     await this.launcher.stop();
+    await this.attempt('give up the lease', () => this.lease.giveUp());
   }
 
   private async run(): Promise<void> {
@@ -90,9 +111,11 @@ export class JobReconciler implements OnApplicationShutdown {
     });
   }
 
-  /** One look at everything. A step that fails is tried again with the next look, and does not keep the others from theirs. */
+  /** One look at everything, where no other server of the runner is at it. A step that fails is tried again with the next look, and does not keep the others from theirs. */
   async pass(): Promise<void> {
     await this.holdLease();
+    await this.notices.listen(CHANNEL, this.onNotice);
+    if (!this.lease.isHeld) return;
     await this.forEach({ deleted: Not(IsNull()), runner: In([this.runner, IMPORTED]) }, 'remove', (job) =>
       this.remove(job),
     );
@@ -118,7 +141,10 @@ export class JobReconciler implements OnApplicationShutdown {
   }
 
   private holdLease(): Promise<void> {
-    return this.attempt('extend the lease', () => this.extendLease());
+    return this.attempt('extend the lease', async () => {
+      await this.extendLease();
+      if (!this.stopped) await this.lease.hold();
+    });
   }
 
   private async forEach(where: object, what: string, step: (job: Job) => Promise<unknown>): Promise<void> {
@@ -127,7 +153,8 @@ export class JobReconciler implements OnApplicationShutdown {
         where: { deleted: IsNull(), runner: this.runner, ...where },
         order: { created: 'ASC' },
       });
-      for (const job of jobs) if (!this.stopped) await this.attempt(what, () => step(job), { job_id: job.id });
+      for (const job of jobs)
+        if (!this.stopped && this.lease.isHeld) await this.attempt(what, () => step(job), { job_id: job.id });
     });
   }
 

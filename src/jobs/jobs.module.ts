@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { type DynamicModule, Module } from '@nestjs/common';
-import { TypeOrmModule } from '@nestjs/typeorm';
+import { getDataSourceToken, TypeOrmModule } from '@nestjs/typeorm';
+import type { DataSource } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { Image } from '../images/image.entity.js';
@@ -21,6 +22,8 @@ import { JobsController } from './jobs.controller.js';
 import { JobsService } from './jobs.service.js';
 import { JobLauncher } from './launcher/job-launcher.js';
 import { OpenStreams } from './open-streams.js';
+import { HeldRunner } from './held-runner.entity.js';
+import { RunnerLease } from './runner-lease.js';
 import { LocalJobLauncher } from './launcher/local/local-job-launcher.js';
 
 /** What jobs need to know of the machine that the server runs on. */
@@ -66,7 +69,7 @@ export class JobsModule {
   static with(surroundings: JobSurroundings): DynamicModule {
     return {
       module: JobsModule,
-      imports: [TypeOrmModule.forFeature([Job, JobEvent, Image, Recipe]), PublicKeysModule, ImagesModule],
+      imports: [TypeOrmModule.forFeature([Job, JobEvent, HeldRunner, Image, Recipe]), PublicKeysModule, ImagesModule],
       controllers: [JobsController, JobStreamsController],
       providers: [
         JobsService,
@@ -78,6 +81,11 @@ export class JobsModule {
         JobStreams,
         OpenStreams,
         { provide: RUNNER, useValue: `local:${surroundings.stateId}` },
+        {
+          provide: RunnerLease,
+          inject: [getDataSourceToken(), RUNNER],
+          useFactory: (database: DataSource, runner: string) => new RunnerLease(database, runner, surroundings.stateId),
+        },
         {
           provide: JobLauncher,
           inject: [CONFIG],

@@ -9,6 +9,8 @@ import { HalfMadeImages } from '../../src/jobs/half-made-images.js';
 import { JobLogs } from '../../src/jobs/job-logs.js';
 import { planJob } from '../../src/jobs/job-plan.js';
 import { JobReconciler } from '../../src/jobs/job-reconciler.js';
+import { RunnerLease } from '../../src/jobs/runner-lease.js';
+import { Notices } from '../../src/database/notices.js';
 import { Job } from '../../src/jobs/job.entity.js';
 import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
@@ -20,6 +22,7 @@ const RUNNER = 'local:test';
 const BUCKET = 'boot-images';
 
 let database: TestDatabase;
+let notices: Notices;
 let dataSource: DataSource;
 let jobs: Repository<Job>;
 let images: Repository<Image>;
@@ -33,24 +36,31 @@ beforeAll(async () => {
   dataSource = await new DataSource(dataSourceOptions(database.url)).initialize();
   jobs = dataSource.getRepository(Job);
   images = dataSource.getRepository(Image);
+  notices = new Notices(loadConfig({ DATABASE_URL: database.url }), dataSource);
 });
 afterAll(async () => {
+  await notices.onApplicationShutdown();
   await dataSource.destroy();
   await database.drop();
 });
 
 beforeEach(async () => {
-  await dataSource.query('TRUNCATE jobs, images CASCADE');
+  await dataSource.query('TRUNCATE jobs, images, runner_leases CASCADE');
   store = new MemoryArtifactStore(['ims', BUCKET]);
   launcher = new MemoryJobLauncher(2);
   reconciler = reconcilerOf(RUNNER);
 });
 
-function reconcilerOf(runner: string, environment: Record<string, string> = {}, on = launcher): JobReconciler {
+function reconcilerOf(
+  runner: string,
+  environment: Record<string, string> = {},
+  on = launcher,
+  lease = new RunnerLease(dataSource, runner, 'this server'),
+): JobReconciler {
   const config = loadConfig({ JOB_MAX_RUNNING: '2', ...environment });
   const made = new HalfMadeImages(images, store, config);
   const logs = new JobLogs(on, store, config);
-  return new JobReconciler(jobs, on, made, logs, config, runner);
+  return new JobReconciler(jobs, on, made, logs, config, lease, notices);
 }
 
 /** A job as `POST /jobs` inserts it. */
@@ -572,4 +582,71 @@ describe('start and stop', () => {
     await reconciler.onApplicationShutdown();
     expect(order).toEqual(['launched', 'stopped']);
   });
+});
+
+describe('several servers of one runner', () => {
+  /** Jobs that are begun at once, and how often servers die meanwhile. */
+  const MANY = 1000;
+  const SECONDS = 1.5;
+  let servers: JobReconciler[];
+  let named = 0;
+
+  const startServer = () => {
+    const lease = new RunnerLease(dataSource, RUNNER, `server ${++named}`, SECONDS);
+    const server = reconcilerOf(RUNNER, {}, launcher, lease);
+    server.start('http://127.0.0.1:1');
+    servers.push(server);
+    return server;
+  };
+  const insertJobs = (count: number) => Promise.all(Array.from({ length: count }, () => insertJob()));
+  const countOf = (where: string) =>
+    dataSource
+      .query<{ count: string }[]>(`SELECT count(*) FROM jobs WHERE ${where}`)
+      .then(([row]) => Number(row!.count));
+
+  beforeEach(() => {
+    servers = [];
+    launcher = new MemoryJobLauncher(Infinity, { first: 1, last: 2 * MANY });
+    // As in a cluster: jobs go on when a server stops.
+    launcher.stop = async () => {};
+  });
+  afterEach(() => Promise.all(servers.map((server) => server.onApplicationShutdown())));
+
+  it('launch each of a thousand jobs once, and end and remove all, also where the one that works on them stops', async () => {
+    const [first] = [startServer(), startServer(), startServer()];
+    const ids: string[] = [];
+    for (let round = 0; round < 10; round++) {
+      ids.push(...(await insertJobs(MANY / 10)));
+      for (const server of servers) server.wake();
+      for (const id of ids.filter((_, index) => index % 10 === round)) await end(id);
+      if (round === 5) await first.onApplicationShutdown();
+    }
+    await until(
+      'all are launched or ended',
+      async () => (await countOf('launched IS NULL AND ended IS NULL')) === 0,
+      60,
+    );
+    await dataSource.query('UPDATE jobs SET deleted = now()');
+    for (const server of servers) server.wake();
+    await until('all are removed', async () => (await jobs.count()) === 0, 60);
+    expect(await launcher.list()).toEqual([]);
+    expect(Math.max(...launcher.launches.values())).toBe(1);
+    expect(launcher.launches.size).toBeGreaterThan(MANY / 2);
+  }, 150_000);
+
+  it('wait for the one that works on the jobs, and go on when it has died', async () => {
+    const [worker, other] = [startServer(), startServer()];
+    await until(
+      'a server has the lease',
+      async () => (await dataSource.query('SELECT 1 FROM runner_leases')).length > 0,
+    );
+    const [{ holder }]: [{ holder: string }] = await dataSource.query('SELECT holder FROM runner_leases');
+    const [dies, goesOn] = holder === `server ${named}` ? [other, worker] : [worker, other];
+    // Dead: it neither extends its lease nor gives it up.
+    jest.spyOn(dies as never as { holdLease(): Promise<void> }, 'holdLease').mockResolvedValue();
+    const id = await insertJob();
+    goesOn.wake();
+    await until('the job is launched', async () => (await get(id)).launched !== null, 20);
+    expect(launcher.launches.get(id)).toBe(1);
+  }, 40_000);
 });

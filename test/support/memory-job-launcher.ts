@@ -17,13 +17,15 @@ interface MemoryJob {
 export class MemoryJobLauncher extends JobLauncher {
   readonly jobs = new Map<string, MemoryJob>();
   private readonly addresses = new Map<string, number>();
-  private listener: () => void = () => {};
+  private readonly listeners: (() => void)[] = [];
   private stopped = false;
+  /** How often each job was begun. */
+  readonly launches = new Map<string, number>();
   /** What the next launches fail with, in order. */
   readonly failures: Error[] = [];
 
   constructor(
-    private readonly maxRunning = 1000,
+    private readonly maxRunning = Infinity,
     private readonly ports = { first: 20_000, last: 20_999 },
   ) {
     super();
@@ -32,7 +34,7 @@ export class MemoryJobLauncher extends JobLauncher {
   /** Has a job end by itself. */
   finish(jobId: string, reason: string | null): void {
     this.jobs.get(jobId)!.observation = { state: 'ended', reason };
-    this.listener();
+    for (const listener of this.listeners) listener();
   }
 
   /** Has a container print. */
@@ -57,6 +59,7 @@ export class MemoryJobLauncher extends JobLauncher {
     if (this.stopped) throw new Error('the server stops');
     if (this.jobs.has(spec.job_id)) return;
     this.addresses.set(spec.job_id, spec.shell.port);
+    this.launches.set(spec.job_id, (this.launches.get(spec.job_id) ?? 0) + 1);
     this.jobs.set(spec.job_id, { spec, observation: { state: 'running' }, logs: new Map() });
   }
 
@@ -95,7 +98,7 @@ export class MemoryJobLauncher extends JobLauncher {
   }
 
   watch(listener: () => void): void {
-    this.listener = listener;
+    this.listeners.push(listener);
   }
 
   async stop(): Promise<void> {

@@ -11,7 +11,7 @@ export function signalDirectory(jail: boolean): string {
 }
 
 /**
- * What the phase `shell` hands to the phase `finish`, as the file `outcome.json` in the job directory. It is written, by rename, only
+ * What the phase `shell` hands to the phase `finish`, as the file `outcome.json` in the directory `hand-over` of the job. It is written, by rename, only
  * when the sandbox is dead and nobody can write to the image root any more.
  */
 export interface ShellOutcome {
@@ -21,7 +21,7 @@ export interface ShellOutcome {
   root: 'overlay' | 'tree';
 }
 
-/** Name of the outcome file in the job directory. */
+/** Name of the outcome file. */
 export const OUTCOME_FILE = 'outcome.json';
 /** Name of the job specification in the job directory. */
 export const SPEC_FILE = 'job.json';

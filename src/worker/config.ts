@@ -1,15 +1,22 @@
 import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { S3Options } from '../artifacts/s3-requests.js';
 import type { JobSpec, PhaseName } from '../protocol/job-spec.js';
 import { PHASES } from '../protocol/job-spec.js';
+
+/** Where phases run. */
+export type Place = 'machine' | 'pod';
 
 /** What a phase is started with: its arguments, and the environment that its launcher gave it. */
 export interface WorkerConfig {
   phase: PhaseName;
   job: JobSpec;
-  /** Path of `job.json`; the directory that holds it is the job's. */
-  specFile: string;
-  store: S3Options;
+  /** The job directory: the one that holds `job.json`, unless the launcher says otherwise. */
+  directory: string;
+  /** Whether the phase runs in a container of a pod, which holds it, or must make a sandbox of its own. */
+  place: Place;
+  /** Null where the launcher gave no keys: the user of a shell in a pod could read them. */
+  store: S3Options | null;
   /** Bytes of the job's disk that stay free. */
   diskReserve: number;
 }
@@ -26,6 +33,16 @@ function sslValidate(): boolean | string {
   return value === 'true' || (value === 'false' ? false : value);
 }
 
+function storeOptions(): S3Options {
+  return {
+    endpoint: variable('S3_ENDPOINT'),
+    accessKey: variable('S3_ACCESS_KEY'),
+    secretKey: variable('S3_SECRET_KEY'),
+    sslValidate: sslValidate(),
+    region: variable('S3_REGION'),
+  };
+}
+
 /**
  * Reads the arguments of `worker <phase> <job.json>`, the environment and the specification.
  * @throws Error where a launcher started the worker otherwise
@@ -36,14 +53,9 @@ export function readWorkerConfig([phase, specFile]: readonly string[]): WorkerCo
   return {
     phase: phase as PhaseName,
     job: JSON.parse(readFileSync(specFile, 'utf8')) as JobSpec,
-    specFile,
-    store: {
-      endpoint: variable('S3_ENDPOINT'),
-      accessKey: variable('S3_ACCESS_KEY'),
-      secretKey: variable('S3_SECRET_KEY'),
-      sslValidate: sslValidate(),
-      region: variable('S3_REGION'),
-    },
+    directory: process.env['JOB_DIRECTORY'] ?? dirname(specFile),
+    place: process.env['JOB_SANDBOX'] === 'pod' ? 'pod' : 'machine',
+    store: process.env['S3_ENDPOINT'] === undefined ? null : storeOptions(),
     diskReserve: Number(variable('DISK_RESERVE_MIB')) * 1024 * 1024,
   };
 }

@@ -5,6 +5,7 @@ import type { ShellOutcome } from '../protocol/signals.js';
 import { CommandFailed, type Commands } from './commands.js';
 import type { JobDirectory } from './job-directory.js';
 import { JobFailure } from './job-failure.js';
+import { provideLoopDevice } from './loop-devices.js';
 import {
   copyExtendedAttributes,
   mount,
@@ -37,6 +38,8 @@ const OVERLAY = 'index=on,redirect_dir=on,xino=on,metacopy=off';
 
 /** Milliseconds for which a mount is tried again whose directory is in use: the kernel takes apart what a dead sandbox had mounted when it has time. */
 const BUSY = 10_000;
+/** How often a mount is tried whose loop device somebody else took. */
+const LOOP_TRIES = 5;
 
 /**
  * The image root of a job: the source as a read-only mount below a layer of changes, or the source unpacked where this machine cannot
@@ -114,7 +117,9 @@ export class ImageRoot {
   private async mountSource(undo: Teardown): Promise<void> {
     const { source, lower } = this.directory;
     await mkdir(lower, { recursive: true });
-    await this.commands.run('mount', ['-t', 'squashfs', '-o', 'ro,loop,nodev,nosuid', source, lower]);
+    await withLoopDevice(() =>
+      this.commands.run('mount', ['-t', 'squashfs', '-o', 'ro,loop,nodev,nosuid', source, lower]),
+    );
     undo.add(() => unmount(lower));
   }
 
@@ -144,6 +149,20 @@ export class ImageRoot {
       utimesSync(upper, atime, mtime);
     } finally {
       await undo.run();
+    }
+  }
+}
+
+/** Others may take a free loop device before we do: then there is another one to be provided. */
+async function withLoopDevice(mountOnce: () => Promise<unknown>): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    provideLoopDevice();
+    try {
+      await mountOnce();
+      return;
+    } catch (error) {
+      const isTaken = error instanceof CommandFailed && /loop device/.test(error.stderr);
+      if (!isTaken || tries === LOOP_TRIES) throw error;
     }
   }
 }

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { JOB_FILES } from '../protocol/pod-paths.js';
 import { OUTCOME_FILE, SPEC_FILE } from '../protocol/signals.js';
 
 /**
@@ -15,7 +16,7 @@ export class JobDirectory {
 
   /** The SquashFS image that is customized. Written by rename, so that it is whole where it is there. Never changed: it may be a link into the store. */
   get source(): string {
-    return this.at('source.sqsh');
+    return this.at(JOB_FILES.source);
   }
 
   /** Where the source is mounted. */
@@ -25,7 +26,7 @@ export class JobDirectory {
 
   /** Holds the upper and the work directory of the overlay, so that both can be mapped in one mount. */
   get layer(): string {
-    return this.at('layer');
+    return this.at(JOB_FILES.layer);
   }
 
   /** What the user changed. */
@@ -50,12 +51,12 @@ export class JobDirectory {
 
   /** The whole image root, unpacked, where it cannot be mounted. */
   get tree(): string {
-    return this.at('tree');
+    return this.at(JOB_FILES.tree);
   }
 
   /** Holds what the image had before the shell, where no source is mounted to take it from. */
   get pristine(): string {
-    return this.at('pristine');
+    return this.at(JOB_FILES.pristine);
   }
 
   /** Where the image root is mounted. */
@@ -78,9 +79,14 @@ export class JobDirectory {
     return this.at('network.sock');
   }
 
+  /** What the shell hands to the phase after it. There from the start of each phase, and always on the disk of the job. */
+  get handOver(): string {
+    return this.at(JOB_FILES.handOver);
+  }
+
   /** How the shell ended. */
   get outcome(): string {
-    return this.at(OUTCOME_FILE);
+    return join(this.handOver, OUTCOME_FILE);
   }
 
   /** The new image, while it is packed. */

@@ -20,6 +20,7 @@ const libcPrctlPointer = libc.func('prctl', 'int', ['int', 'void *', 'ulong', 'u
 const libcPrctlNumber = libc.func('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong']);
 const libcSocket = libc.func('socket', 'int', ['int', 'int', 'int']);
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'void *']);
+const libcMknod = libc.func('mknod', 'int', ['str', 'uint', 'ulong']);
 const libcSetfsuid = libc.func('setfsuid', 'int', ['uint']);
 const libcSetfsgid = libc.func('setfsgid', 'int', ['uint']);
 const libcListxattr = libc.func('llistxattr', 'long', ['str', 'void *', 'ulong']);
@@ -174,6 +175,18 @@ function capabilityNumbers(): { get: number; set: number } {
   const numbers = CAPABILITY_NUMBERS[process.arch];
   if (!numbers) throw new Error(`jobs run on x86_64 and aarch64 machines only; this one is ${process.arch}`);
   return numbers;
+}
+
+/** The number of a loop device that nobody uses (loop(4)). `control` is open on /dev/loop-control. */
+export function freeLoopDevice(control: number): number {
+  const LOOP_CTL_GET_FREE = 0x4c82;
+  return check(libcIoctl(control, LOOP_CTL_GET_FREE, null), 'find a free loop device');
+}
+
+/** Makes a block device node, for root only (mknod(2), makedev(3)). */
+export function makeBlockDevice(path: string, major: number, minor: number): void {
+  const device = (BigInt(minor & ~0xff) << 12n) | BigInt(major << 8) | BigInt(minor & 0xff);
+  check(libcMknod(path, fsConstants.S_IFBLK | 0o600, device), `make the device ${path}`);
 }
 
 /** Something that was opened below a root. Its content is reached by `path`, whatever becomes of the name under which it was found. */

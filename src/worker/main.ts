@@ -1,4 +1,4 @@
-import { dirname } from 'node:path';
+import { mkdir } from 'node:fs/promises';
 import { S3ArtifactStore } from '../artifacts/s3-artifact-store.js';
 import type { PhaseName } from '../protocol/job-spec.js';
 import { SystemCommands } from './commands.js';
@@ -19,20 +19,25 @@ const PHASE: Record<PhaseName, Phase> = { 'fetch-image': fetchImage, shell, fini
 const log = lineLog((line) => process.stdout.write(line));
 
 /** Runs a phase; whatever ends it is said to the server. Returns the exit code. */
-async function run({ phase, job, specFile, store, diskReserve }: WorkerConfig): Promise<number> {
+async function run({ phase, job, place, store, diskReserve, ...config }: WorkerConfig): Promise<number> {
   const ims = new HttpImsClient({ serverUrl: job.server_url, jobId: job.job_id });
-  const directory = new JobDirectory(dirname(specFile));
+  const directory = new JobDirectory(config.directory);
+  await mkdir(directory.handOver, { recursive: true });
   // Paths in mount options are relative to this one: there is no way to write every path into them.
   process.chdir(directory.path);
   log('begins', { phase, job_id: job.job_id });
   try {
     await PHASE[phase]({
       job,
+      place,
       directory,
       commands: new SystemCommands(),
       ims,
-      store: new S3ArtifactStore(store),
-      disk: new Disk(directory.path, diskReserve),
+      get store() {
+        if (!store) throw new Error(`the phase ${phase} was given no artifact store`);
+        return new S3ArtifactStore(store);
+      },
+      disk: new Disk(directory.handOver, diskReserve),
       log,
     });
     log('done', { phase });

@@ -1,6 +1,7 @@
 import type { ArtifactStore } from '../../artifacts/artifact-store.js';
 import type { JobSpec } from '../../protocol/job-spec.js';
 import type { Commands } from '../commands.js';
+import type { Place } from '../config.js';
 import type { Disk } from '../disk.js';
 import type { ImsClient } from '../ims-client.js';
 import type { JobDirectory } from '../job-directory.js';
@@ -9,6 +10,7 @@ import type { Log } from '../log.js';
 /** All that a phase works with. */
 export interface PhaseContext {
   job: JobSpec;
+  place: Place;
   directory: JobDirectory;
   commands: Commands;
   ims: ImsClient;

@@ -5,6 +5,7 @@ const SETTINGS: SshdSettings = {
   arch: 'x86_64',
   dkms: false,
   jail: false,
+  addressFamily: 'inet',
   release: 9.2,
 };
 

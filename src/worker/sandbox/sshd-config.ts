@@ -10,6 +10,8 @@ export interface SshdSettings {
   dkms: boolean;
   /** Whether the user stands inside of the image root at once. */
   jail: boolean;
+  /** Which addresses sshd listens on: `inet` for those of IPv4. */
+  addressFamily: 'any' | 'inet';
   /** Release of OpenSSH, as 9.2. */
   release: number;
 }
@@ -35,7 +37,7 @@ function environment({ jobId, arch, dkms }: SshdSettings): string {
 export function sshdConfig(settings: SshdSettings): string {
   return [
     `Port ${SSHD_PORT}`,
-    'AddressFamily inet',
+    `AddressFamily ${settings.addressFamily}`,
     `HostKey ${SSHD_FILES.hostKey}`,
     'PidFile none',
     'AllowUsers root',

@@ -1,0 +1,299 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { JobSpec } from '../../../protocol/job-spec.js';
+import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
+import { resourceNames } from '../resource-names.js';
+import { type KubeClient, KubeFailure } from './kube-client.js';
+import {
+  type BatchJob,
+  type DestinationRule,
+  type KubeObject,
+  type PersistentVolumeClaim,
+  type Pod,
+  type Resource,
+  RESOURCE,
+  type Service,
+} from './objects.js';
+import { observationOf } from './observation.js';
+import { ResourceWatch } from './resource-watch.js';
+import {
+  claimOf,
+  clusterHost,
+  configMapOf,
+  customerHost,
+  destinationRuleOf,
+  JOB_LABEL,
+  jobOf,
+  JOBS_SELECTOR,
+  type KubernetesSettings,
+  ownerOf,
+  serviceOf,
+} from './resources.js';
+
+/** Milliseconds between two looks at a log that has not begun, and at objects that are going away. */
+const INTERVAL = 200;
+/** Milliseconds for which `remove` waits for the last part to go. */
+const PATIENCE = 30_000;
+const SSH_PORT = 22;
+
+export interface KubernetesLauncherOptions {
+  settings: KubernetesSettings;
+  /** Seconds for which a pod may wait for a node, a disk or an image. */
+  pendingSeconds: number;
+  /** Reads the certificates (PEM) that the artifact store is checked with; null where it needs none of its own. */
+  readStoreCa: () => Promise<string | null>;
+}
+
+/**
+ * Runs jobs as Jobs of a Kubernetes cluster. It keeps nothing but what it sees in the cluster: all names follow from the id of a job, so that
+ * any number of servers, one after the other or at once, work on the same objects and never make a second one.
+ */
+export class KubernetesJobLauncher extends JobLauncher {
+  private readonly jobs: ResourceWatch<BatchJob>;
+  private readonly pods: ResourceWatch<Pod>;
+  private readonly claims: ResourceWatch<PersistentVolumeClaim>;
+  private readonly services: ResourceWatch<Service>;
+  private listener: () => void = () => {};
+  private stopped = false;
+
+  constructor(
+    private readonly client: KubeClient,
+    private readonly options: KubernetesLauncherOptions,
+  ) {
+    super();
+    const onChange = () => this.listener();
+    this.jobs = new ResourceWatch(client, RESOURCE.job, JOBS_SELECTOR, onChange);
+    this.pods = new ResourceWatch(client, RESOURCE.pod, JOBS_SELECTOR, onChange);
+    this.claims = new ResourceWatch(client, RESOURCE.claim, JOBS_SELECTOR, onChange);
+    this.services = new ResourceWatch(client, RESOURCE.service, JOBS_SELECTOR, onChange);
+  }
+
+  override async address(jobId: string): Promise<ConnectionInfo> {
+    const { settings } = this.options;
+    return {
+      customer_access: { host: customerHost(jobId, settings), port: SSH_PORT },
+      'cluster.local': { host: clusterHost(jobId, settings), port: SSH_PORT },
+    };
+  }
+
+  /** The Job is made first, at rest, as the owner of the other parts; it is let go when they are there. */
+  override async launch(spec: JobSpec): Promise<void> {
+    const { settings } = this.options;
+    if (this.stopped) throw new Error('the server stops');
+    if (spec.job_type !== 'customize')
+      throw new LaunchRefused('create jobs are not supported on Kubernetes yet: customize an image instead');
+    await this.refusing(async () => {
+      const job = await this.makeJob(spec);
+      if (!job.spec.suspend) return;
+      const owner = ownerOf(job);
+      const storeCa = await this.options.readStoreCa();
+      await Promise.all([
+        this.make(RESOURCE.configMap, configMapOf(spec, settings, owner, storeCa)),
+        this.make(RESOURCE.claim, claimOf(spec, settings, owner)).then((made) => made && this.claims.learn(made)),
+        this.make(RESOURCE.service, serviceOf(spec, settings, owner)).then((made) => made && this.services.learn(made)),
+        this.makeDestinationRule(() => destinationRuleOf(spec, settings, owner)),
+      ]);
+      this.jobs.forget(job.metadata.name);
+      this.jobs.learn(await this.client.patch(RESOURCE.job, job.metadata.name, { spec: { suspend: false } }));
+    }, spec.job_id);
+  }
+
+  /** What the API server refuses for good is said to the user, and what was made is removed. */
+  private async refusing(steps: () => Promise<void>, jobId: string): Promise<void> {
+    try {
+      await steps();
+    } catch (error) {
+      if (!(error instanceof KubeFailure) || !isFinal(error.status)) throw error;
+      await this.remove(jobId);
+      throw new LaunchRefused(
+        `Kubernetes refuses the job (${error.status}: ${error.message}): check the role of the server's service account, the quotas of the namespace ${this.options.settings.namespace}, and JOB_POD_SETTINGS`,
+        { cause: error },
+      );
+    }
+  }
+
+  private async makeJob(spec: JobSpec): Promise<BatchJob> {
+    const wanted = jobOf(spec, this.options.settings);
+    const { name } = wanted.metadata;
+    const made = await this.make(RESOURCE.job, wanted);
+    // One that was there before: a launch that was interrupted, or one that another server is at.
+    const job = made ?? (await this.client.list(RESOURCE.job, selectorOf(spec.job_id))).items[0];
+    if (!job) throw new Error(`the Kubernetes Job ${name} is going away`);
+    this.jobs.learn(job);
+    return job;
+  }
+
+  /** Creates an object; null where it is there already. */
+  private async make<T extends KubeObject>(resource: Resource<T>, object: T): Promise<T | null> {
+    return this.client.create(resource, object).catch((error: unknown) => {
+      if (error instanceof KubeFailure && error.status === 409) return null;
+      throw error;
+    });
+  }
+
+  private async makeDestinationRule(build: () => DestinationRule): Promise<void> {
+    if (await this.client.offers(RESOURCE.destinationRule.api)) await this.make(RESOURCE.destinationRule, build());
+  }
+
+  override async observe(jobId: string): Promise<Observation> {
+    const names = namesOf(jobId);
+    const [jobs, claims, pods] = await Promise.all([this.jobs.all(), this.claims.all(), this.podsOf(jobId)]);
+    const parts = {
+      job: jobs.get(names.kubernetes_job) ?? null,
+      claim: claims.get(names.kubernetes_pvc) ?? null,
+      pods,
+    };
+    const observation = observationOf(parts, new Date(), this.options.pendingSeconds);
+    if (observation.state !== 'running') return observation;
+    const externalIp = await this.externalIpOf(jobId);
+    return externalIp === null ? observation : { ...observation, externalIp };
+  }
+
+  private async externalIpOf(jobId: string): Promise<string | null> {
+    const service = (await this.services.all()).get(namesOf(jobId).kubernetes_service);
+    return service?.status?.loadBalancer?.ingress?.[0]?.ip ?? null;
+  }
+
+  private async podsOf(jobId: string): Promise<Pod[]> {
+    return [...(await this.pods.all()).values()].filter((pod) => jobIdOf(pod) === jobId);
+  }
+
+  override async *log(
+    jobId: string,
+    container: string,
+    from: number,
+    follow: AbortSignal | null,
+  ): AsyncGenerator<Buffer> {
+    const pod = await this.podWithLog(jobId, container, follow);
+    if (!pod) return;
+    let skipped = 0;
+    // There is no way to ask for the part behind an offset.
+    for await (const chunk of this.client.log(pod.metadata.name, container, follow !== null, follow)) {
+      const rest = chunk.subarray(Math.max(0, from - skipped));
+      skipped += chunk.length;
+      if (rest.length) yield rest;
+    }
+  }
+
+  /** The pod of a job when a container of it has begun; null where it has none. With `follow` it is waited for while the job runs. */
+  private async podWithLog(jobId: string, container: string, follow: AbortSignal | null): Promise<Pod | null> {
+    for (;;) {
+      const goesOn = follow && !follow.aborted && (await this.observe(jobId)).state === 'running';
+      const pod = (await this.podsOf(jobId)).find((candidate) => hasBegun(candidate, container));
+      if (pod || !goesOn) return pod ?? null;
+      await sleep(INTERVAL);
+    }
+  }
+
+  override async release(jobId: string): Promise<void> {
+    await this.endPods(jobId);
+    const { kubernetes_service, kubernetes_pvc } = namesOf(jobId);
+    await this.client.delete(RESOURCE.service, kubernetes_service);
+    await this.client.delete(RESOURCE.claim, kubernetes_pvc);
+    if (await this.client.offers(RESOURCE.destinationRule.api))
+      await this.client.delete(RESOURCE.destinationRule, kubernetes_service);
+  }
+
+  /** Has the nodes end what runs. Pods stay with their logs, which those that are deleted do not. */
+  private async endPods(jobId: string): Promise<void> {
+    for (const { metadata, status } of await this.podsOf(jobId)) {
+      if (['Succeeded', 'Failed'].includes(status?.phase ?? '')) continue;
+      await this.client
+        .patch(RESOURCE.pod, metadata.name, { spec: { activeDeadlineSeconds: 1 } })
+        .catch((error: unknown) => {
+          if (!(error instanceof KubeFailure) || error.status !== 404) throw error;
+        });
+    }
+  }
+
+  /** Deletes all parts again and again until none is left; where the cluster takes longer, it rejects and is called again. */
+  override async remove(jobId: string): Promise<void> {
+    for (const deadline = Date.now() + PATIENCE; ; await sleep(INTERVAL)) {
+      if (!(await this.deleteParts(jobId))) break;
+      if (Date.now() > deadline) throw new Error('Kubernetes has not yet removed all parts of the job');
+    }
+    this.forget(jobId);
+  }
+
+  /** Whether anything is left. */
+  private async deleteParts(jobId: string): Promise<boolean> {
+    const names = namesOf(jobId);
+    const parts: [Resource, string][] = [
+      ...jobNames(jobId).map((name): [Resource, string] => [RESOURCE.job, name]),
+      [RESOURCE.service, names.kubernetes_service],
+      [RESOURCE.claim, names.kubernetes_pvc],
+      [RESOURCE.configMap, names.kubernetes_configmap],
+    ];
+    if (await this.client.offers(RESOURCE.destinationRule.api))
+      parts.push([RESOURCE.destinationRule, names.kubernetes_service]);
+    const left = await Promise.all(parts.map(([resource, name]) => this.client.delete(resource, name)));
+    const { items } = await this.client.list(RESOURCE.pod, selectorOf(jobId));
+    return left.includes(true) || items.length > 0;
+  }
+
+  private forget(jobId: string): void {
+    const names = namesOf(jobId);
+    for (const name of jobNames(jobId)) this.jobs.forget(name);
+    this.claims.forget(names.kubernetes_pvc);
+    this.services.forget(names.kubernetes_service);
+    void this.podsOf(jobId).then((pods) => pods.forEach(({ metadata }) => this.pods.forget(metadata.name)));
+  }
+
+  override async list(): Promise<string[]> {
+    const all = await Promise.all([this.jobs.all(), this.pods.all(), this.claims.all(), this.services.all()]);
+    const ids = all.flatMap((known) => [...known.values()].map(jobIdOf));
+    return [...new Set(ids.filter((id) => id !== null))];
+  }
+
+  /** The cluster itself decides how many pods run; others wait for a node. Rejects while the cluster cannot be asked. */
+  override async free(): Promise<number> {
+    const silence = this.jobs.silence;
+    if (silence) throw silence;
+    return Infinity;
+  }
+
+  override watch(listener: () => void): void {
+    this.listener = listener;
+  }
+
+  /** Jobs go on: they are of the cluster, not of a server. */
+  override async stop(): Promise<void> {
+    this.stopped = true;
+    await Promise.all([this.jobs, this.pods, this.claims, this.services].map((known) => known.stop()));
+    this.client.close();
+  }
+
+  override async ready(): Promise<void> {
+    await Promise.all([this.jobs.all(), this.pods.all(), this.claims.all(), this.services.all()]);
+    const silence = this.jobs.silence ?? this.pods.silence;
+    if (silence) throw silence;
+  }
+}
+
+/** Names that do not depend on the type of the job. */
+function namesOf(jobId: string) {
+  return resourceNames(jobId, 'customize');
+}
+
+/** A job's id does not tell its type, which is part of the name of its Job. */
+function jobNames(jobId: string): string[] {
+  return (['customize', 'create'] as const).map((jobType) => resourceNames(jobId, jobType).kubernetes_job);
+}
+
+function selectorOf(jobId: string): string {
+  return `${JOBS_SELECTOR},${JOB_LABEL}=${jobId}`;
+}
+
+function jobIdOf({ metadata }: KubeObject): string | null {
+  return metadata.labels?.[JOB_LABEL] ?? null;
+}
+
+/** What another try cannot change: the request is wrong, or is not allowed. */
+function isFinal(status: number | null): boolean {
+  return status !== null && [400, 403, 413, 422].includes(status);
+}
+
+function hasBegun({ status }: Pod, container: string): boolean {
+  const all = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
+  const state = all.find(({ name }) => name === container)?.state;
+  return Boolean(state?.running ?? state?.terminated);
+}

@@ -1,0 +1,23 @@
+/** A rule of a Kubernetes Role. */
+export interface PolicyRule {
+  apiGroups: string[];
+  resources: string[];
+  verbs: string[];
+}
+
+/**
+ * What the service account of the server may do in the namespace of jobs: what the launcher asks for, and nothing else. The Role of the
+ * Helm chart equals this list, which a test compares.
+ */
+export const PERMISSIONS: readonly PolicyRule[] = [
+  { apiGroups: ['batch'], resources: ['jobs'], verbs: ['create', 'delete', 'list', 'patch', 'watch'] },
+  {
+    apiGroups: [''],
+    resources: ['services', 'persistentvolumeclaims'],
+    verbs: ['create', 'delete', 'list', 'watch'],
+  },
+  { apiGroups: [''], resources: ['configmaps'], verbs: ['create', 'delete'] },
+  { apiGroups: [''], resources: ['pods'], verbs: ['list', 'patch', 'watch'] },
+  { apiGroups: [''], resources: ['pods/log'], verbs: ['get'] },
+  { apiGroups: ['networking.istio.io'], resources: ['destinationrules'], verbs: ['create', 'delete'] },
+];

@@ -1,0 +1,227 @@
+import { KubeClient } from '../../src/jobs/launcher/kubernetes/kube-client.js';
+import { KubernetesJobLauncher } from '../../src/jobs/launcher/kubernetes/kubernetes-job-launcher.js';
+import type { BatchJob, PersistentVolumeClaim, Service } from '../../src/jobs/launcher/kubernetes/objects.js';
+import { PERMISSIONS } from '../../src/jobs/launcher/kubernetes/permissions.js';
+import type { KubernetesSettings } from '../../src/jobs/launcher/kubernetes/resources.js';
+import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
+import { describeJobLauncher } from '../contracts/job-launcher.js';
+import { FakeKubernetes, type SeenRequest } from '../support/fake-kubernetes.js';
+import { aJobSpec } from '../support/job-spec.js';
+import { kubernetesSettings } from '../support/kubernetes-settings.js';
+import { until } from '../support/system.js';
+
+function launcherOn(cluster: FakeKubernetes, settings: Partial<KubernetesSettings> = {}): KubernetesJobLauncher {
+  const client = new KubeClient({ server: cluster.url, tls: {}, token: async () => 'token\n' }, 'ims');
+  return new KubernetesJobLauncher(client, {
+    settings: kubernetesSettings(settings),
+    pendingSeconds: 60,
+    readStoreCa: async () => null,
+  });
+}
+
+async function isSynced(launcher: KubernetesJobLauncher): Promise<void> {
+  await until('the cluster is known', () =>
+    launcher.ready().then(
+      () => true,
+      () => false,
+    ),
+  );
+}
+
+describeJobLauncher(
+  'KubernetesJobLauncher',
+  async () => {
+    const cluster = await FakeKubernetes.start();
+    const launcher = launcherOn(cluster);
+    await isSynced(launcher);
+    const isThere = (jobId: string) => until('its pod runs', async () => cluster.podOf(jobId) !== undefined);
+    return {
+      launcher,
+      print: async (jobId, text) => {
+        await isThere(jobId);
+        cluster.print(jobId, 'sshd', text);
+      },
+      end: async (jobId, how) => {
+        await isThere(jobId);
+        cluster.end(jobId, how === 'well' ? 0 : 3);
+      },
+      close: async () => {
+        await launcher.stop();
+        await cluster.close();
+      },
+    };
+  },
+  { hasLimits: false, endsWithServer: false },
+);
+
+describe('KubernetesJobLauncher', () => {
+  let cluster: FakeKubernetes;
+  let launcher: KubernetesJobLauncher;
+
+  beforeEach(async () => {
+    cluster = await FakeKubernetes.start();
+    launcher = launcherOn(cluster);
+    await isSynced(launcher);
+  });
+  afterEach(async () => {
+    await launcher.stop();
+    await cluster.close();
+  });
+
+  const written = () => cluster.requests.filter(({ method }) => method !== 'GET').map(toLine);
+  const toLine = ({ method, path }: SeenRequest) => `${method} ${path.split('/').slice(-2).join('/')}`;
+
+  it('makes the Job at rest, then what it owns, and lets it go in the end', async () => {
+    const spec = aJobSpec();
+    await launcher.launch(spec);
+    const lines = written();
+    expect(lines[0]).toBe('POST ims/jobs');
+    expect(lines.slice(1, 4).toSorted()).toEqual([
+      'POST ims/configmaps',
+      'POST ims/persistentvolumeclaims',
+      'POST ims/services',
+    ]);
+    expect(lines.slice(4)).toEqual([`PATCH jobs/cray-ims-${spec.job_id}-customize`]);
+    const [job] = cluster.all<BatchJob>('jobs');
+    expect(job!.spec.suspend).toBe(false);
+    for (const kind of ['configmaps', 'persistentvolumeclaims', 'services'])
+      expect(cluster.all(kind)[0]!.metadata.ownerReferences).toEqual([
+        { apiVersion: 'batch/v1', kind: 'Job', name: job!.metadata.name, uid: job!.metadata.uid },
+      ]);
+  });
+
+  it('has the API server refuse unknown members in all that it sends', async () => {
+    await launcher.launch(aJobSpec());
+    const sent = cluster.requests.filter(({ method }) => ['POST', 'PATCH'].includes(method));
+    expect(sent).toHaveLength(5);
+    for (const { query } of sent) expect(query.get('fieldValidation')).toBe('Strict');
+  });
+
+  it.each(['configmaps', 'persistentvolumeclaims', 'services'])(
+    'goes on where a launch was interrupted at %s, and makes nothing twice',
+    async (plural) => {
+      const spec = aJobSpec();
+      cluster.refuse('POST', plural, 503);
+      await expect(launcher.launch(spec)).rejects.toThrow('refused by the test');
+      expect(cluster.all('pods')).toEqual([]);
+      await launcher.launch(spec);
+      expect((await launcher.observe(spec.job_id)).state).toBe('running');
+      for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'services', 'pods'])
+        expect(cluster.all(kind)).toHaveLength(1);
+    },
+  );
+
+  it('makes one job of what three servers launch at once', async () => {
+    const others = [launcherOn(cluster), launcherOn(cluster)];
+    await Promise.all(others.map(isSynced));
+    const spec = aJobSpec();
+    await Promise.all([launcher, ...others].map((each) => each.launch(spec)));
+    for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'services', 'pods'])
+      expect(cluster.all(kind)).toHaveLength(1);
+    await Promise.all(others.map((each) => each.stop()));
+  });
+
+  it.each([
+    [403, 'exceeded quota: ims'],
+    [422, 'Job.batch is invalid'],
+  ])('gives up where the API server refuses for good (%i), and leaves nothing', async (status, message) => {
+    const spec = aJobSpec();
+    cluster.refuse('POST', 'persistentvolumeclaims', status, message);
+    await expect(launcher.launch(spec)).rejects.toThrow(LaunchRefused);
+    expect(cluster.objects.size).toBe(0);
+  });
+
+  it('leaves the mesh alone where there is none, and tells it to stay out where there is one', async () => {
+    await launcher.launch(aJobSpec());
+    expect(cluster.all('destinationrules')).toEqual([]);
+    cluster.groups.add('/apis/networking.istio.io/v1');
+    const spec = aJobSpec();
+    await launcher.launch(spec);
+    expect(cluster.all('destinationrules')).toMatchObject([
+      {
+        spec: {
+          host: `cray-ims-${spec.job_id}-service.ims.svc.cluster.local`,
+          trafficPolicy: { tls: { mode: 'DISABLE' } },
+        },
+      },
+    ]);
+    await launcher.release(spec.job_id);
+    expect(cluster.all('destinationrules')).toEqual([]);
+  });
+
+  it('gives back address and disk of a job that it releases, and keeps Job and pod', async () => {
+    const spec = aJobSpec();
+    await launcher.launch(spec);
+    await until(
+      'its pod is known',
+      async () => (await launcher.observe(spec.job_id)).state === 'running' && cluster.podOf(spec.job_id) !== undefined,
+    );
+    await launcher.release(spec.job_id);
+    const left = (plural: string) => cluster.all<Service | PersistentVolumeClaim>(plural).length;
+    expect(['services', 'persistentvolumeclaims', 'jobs', 'pods'].map(left)).toEqual([0, 0, 1, 1]);
+  });
+
+  it('tells the address that the balancer gave', async () => {
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    cluster.change(cluster.all<Service>('services')[0]!, {
+      status: { loadBalancer: { ingress: [{ ip: '10.97.0.7' }] } },
+    });
+    await until('it is told', async () => {
+      const observation = await launcher.observe(job_id);
+      return observation.state === 'running' && observation.externalIp === '10.97.0.7';
+    });
+  });
+
+  it('notices what happens after its watches were cut', async () => {
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    cluster.dropWatches();
+    cluster.end(job_id, 0);
+    await until('it is noticed', async () => (await launcher.observe(job_id)).state === 'ended');
+  });
+
+  it('does not take a silent cluster for an empty one', async () => {
+    const nowhere = launcherOn({ url: 'http://127.0.0.1:1' } as FakeKubernetes);
+    await until('it has failed', () =>
+      nowhere.free().then(
+        () => false,
+        (error: Error) => /cannot be reached/.test(error.message),
+      ),
+    );
+    await expect(nowhere.observe(aJobSpec().job_id)).rejects.toThrow(/cannot be reached/);
+    await expect(nowhere.list()).rejects.toThrow(/cannot be reached/);
+    await nowhere.stop();
+  });
+
+  it('asks for nothing that its role does not allow, and for all of it', async () => {
+    cluster.groups.add('/apis/networking.istio.io/v1');
+    const spec = aJobSpec();
+    await launcher.launch(spec);
+    await until(
+      'its pod is known',
+      async () => (await launcher.list()).length === 1 && cluster.podOf(spec.job_id) !== undefined,
+    );
+    cluster.print(spec.job_id, 'sshd', 'a line\n');
+    await until('its log is there', async () => {
+      for await (const chunk of launcher.log(spec.job_id, 'sshd', 0, null)) return chunk.length > 0;
+      return false;
+    });
+    await launcher.release(spec.job_id);
+    await launcher.remove(spec.job_id);
+    const used = new Set(cluster.requests.filter(({ path }) => path.includes('/namespaces/')).map(permissionOf));
+    const allowed = PERMISSIONS.flatMap(({ apiGroups, resources, verbs }) =>
+      resources.flatMap((resource) => verbs.map((verb) => `${apiGroups[0]} ${resource} ${verb}`)),
+    );
+    expect([...used].toSorted()).toEqual(allowed.toSorted());
+  });
+});
+
+/** The permission that a request needs, as `batch jobs create`. */
+function permissionOf({ method, path, query }: SeenRequest): string {
+  const [, group = '', rest = ''] = /^\/api(?:s\/([^/]+))?\/v1\/namespaces\/ims\/(.*)$/.exec(path)!;
+  const [plural, name, part] = rest.split('/');
+  const reads = name === undefined ? (query.get('watch') === 'true' ? 'watch' : 'list') : 'get';
+  const verb = { GET: reads, POST: 'create', PATCH: 'patch', DELETE: 'delete' }[method];
+  return `${group} ${part ? `${plural}/${part}` : plural} ${verb}`;
+}

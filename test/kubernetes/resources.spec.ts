@@ -1,0 +1,258 @@
+import {
+  claimOf,
+  configMapOf,
+  destinationRuleOf,
+  jobOf,
+  type KubernetesSettings,
+  ownerOf,
+  serviceOf,
+} from '../../src/jobs/launcher/kubernetes/resources.js';
+import type { JobSpec } from '../../src/protocol/job-spec.js';
+import { aJobSpec } from '../support/job-spec.js';
+import { kubernetesSettings } from '../support/kubernetes-settings.js';
+import { strangersIn } from './schema.js';
+
+const ID = '06c3dd57-f347-4229-85b3-1d024a947b3f';
+const OWNER = { apiVersion: 'batch/v1', kind: 'Job', name: `cray-ims-${ID}-customize`, uid: 'u' };
+const LABELS = {
+  'app.kubernetes.io/name': 'ims-job',
+  'app.kubernetes.io/managed-by': 'cray-ims',
+  'app.kubernetes.io/instance': ID,
+};
+const spec = (values: Partial<JobSpec> = {}) => aJobSpec({ job_id: ID, ...values });
+
+/** All objects of a job, as they are sent. */
+function objectsOf(job: JobSpec, settings: KubernetesSettings): object[] {
+  const made = jobOf(job, settings);
+  const owner = ownerOf({ ...made, metadata: { ...made.metadata, uid: 'u' } });
+  return [
+    made,
+    configMapOf(job, settings, owner, '-----BEGIN CERTIFICATE-----'),
+    claimOf(job, settings, owner),
+    serviceOf(job, settings, owner),
+  ];
+}
+
+const POD_SETTINGS: KubernetesSettings['pod'] = {
+  nodeSelector: { 'ims/jobs': 'yes' },
+  tolerations: [{ key: 'ims', operator: 'Exists', effect: 'NoSchedule' }],
+  annotations: { a: 'b' },
+  labels: { team: 'images' },
+  priorityClassName: 'high',
+  imagePullSecrets: [{ name: 'registry' }],
+  cpuRequest: '500m',
+  cpuLimit: '4',
+};
+
+describe('the objects of a job', () => {
+  it('are known to Kubernetes member by member', () => {
+    for (const require_dkms of [true, false])
+      for (const pod of [{}, POD_SETTINGS])
+        for (const object of objectsOf(spec({ require_dkms }), kubernetesSettings({ pod, storageClass: 'fast' })))
+          expect(strangersIn(object)).toEqual([]);
+  });
+
+  it('show strangers where there are some', () => {
+    const job = jobOf(spec(), kubernetesSettings());
+    const wrong = structuredClone(job) as unknown as { spec: { template: { spec: { containers: object[] } } } };
+    Object.assign(wrong.spec.template.spec.containers[0]!, { resource: {}, args: 'none' });
+    expect(strangersIn(wrong as never)).toEqual([
+      '/spec/template/spec/containers/0/args: no list',
+      '/spec/template/spec/containers/0/resource: unknown',
+    ]);
+  });
+
+  it('have a Service as operators know it', () => {
+    expect(serviceOf(spec(), kubernetesSettings(), OWNER)).toEqual({
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: {
+        name: `cray-ims-${ID}-service`,
+        namespace: 'ims',
+        labels: LABELS,
+        ownerReferences: [OWNER],
+        annotations: {
+          'external-dns.alpha.kubernetes.io/hostname': `${ID}.ims.cmn.shasta.local`,
+          'metallb.universe.tf/address-pool': 'customer-management',
+        },
+      },
+      spec: {
+        type: 'LoadBalancer',
+        selector: LABELS,
+        publishNotReadyAddresses: true,
+        ports: [{ name: 'ssh', protocol: 'TCP', port: 22, targetPort: 22 }],
+      },
+    });
+  });
+
+  it('have a claim of five times the size that was asked for', () => {
+    expect(claimOf(spec({ build_env_size: 7 }), kubernetesSettings({ storageClass: 'fast' }), OWNER)).toEqual({
+      apiVersion: 'v1',
+      kind: 'PersistentVolumeClaim',
+      metadata: { name: `cray-ims-${ID}-job-claim`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },
+      spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '35Gi' } }, storageClassName: 'fast' },
+    });
+  });
+
+  it('have a rule that keeps the mesh out', () => {
+    expect(destinationRuleOf(spec(), kubernetesSettings(), OWNER)).toEqual({
+      apiVersion: 'networking.istio.io/v1',
+      kind: 'DestinationRule',
+      metadata: { name: `cray-ims-${ID}-service`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },
+      spec: { host: `cray-ims-${ID}-service.ims.svc.cluster.local`, trafficPolicy: { tls: { mode: 'DISABLE' } } },
+    });
+  });
+
+  it('have a ConfigMap from which the worker reads the job, and operators the key', () => {
+    const job = spec();
+    const { data } = configMapOf(job, kubernetesSettings(), OWNER, null);
+    expect(Object.keys(data)).toEqual(['job.json', 'authorized_keys']);
+    expect(JSON.parse(data['job.json']!)).toEqual(job);
+    expect(data['authorized_keys']).toBe(job.public_key);
+  });
+});
+
+describe('the Job', () => {
+  const pod = (values: Partial<JobSpec> = {}, settings: Partial<KubernetesSettings> = {}) =>
+    jobOf(spec(values), kubernetesSettings(settings)).spec.template.spec;
+  const container = (name: string, values: Partial<JobSpec> = {}, settings: Partial<KubernetesSettings> = {}) => {
+    const { initContainers, containers } = pod(values, settings);
+    return [...initContainers, ...containers].find((candidate) => candidate.name === name)!;
+  };
+
+  it('stands still until it is let go, is tried once, and is never done twice at a time', () => {
+    const { metadata, spec: job } = jobOf(spec(), kubernetesSettings());
+    expect(metadata).toEqual({ name: `cray-ims-${ID}-customize`, namespace: 'ims', labels: LABELS });
+    expect(job).toMatchObject({ backoffLimit: 0, suspend: true, podReplacementPolicy: 'Failed' });
+    expect(job.template.metadata).toEqual({
+      labels: { ...LABELS, 'sidecar.istio.io/inject': 'false' },
+      annotations: { 'sidecar.istio.io/inject': 'false' },
+    });
+  });
+
+  it('has the containers that operators know, each with its phase', () => {
+    const { initContainers, containers } = pod();
+    expect(initContainers.map(({ name, args }) => [name, args[0]])).toEqual([['prepare', 'fetch-image']]);
+    expect(containers.map(({ name, args }) => [name, args[0]])).toEqual([
+      ['buildenv-sidecar', 'finish'],
+      ['sshd', 'shell'],
+    ]);
+  });
+
+  it('is a plain pod without dkms', () => {
+    const { containers, initContainers, volumes, affinity, ...rest } = pod();
+    expect(rest).toEqual({
+      restartPolicy: 'Never',
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      terminationGracePeriodSeconds: 10,
+      securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
+    });
+    expect([...initContainers, ...containers].some(({ securityContext }) => securityContext.privileged)).toBe(false);
+    expect(volumes).toEqual([
+      { name: 'spec', configMap: { name: `cray-ims-${ID}-configmap` } },
+      { name: 'work', persistentVolumeClaim: { claimName: `cray-ims-${ID}-job-claim` } },
+    ]);
+    expect(affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0]!.podAffinityTerm).toEqual({
+      topologyKey: 'kubernetes.io/hostname',
+      labelSelector: {
+        matchLabels: { 'app.kubernetes.io/name': 'ims-job', 'app.kubernetes.io/managed-by': 'cray-ims' },
+      },
+    });
+  });
+
+  it('may mount with dkms, in a virtual machine and by an account for it', () => {
+    expect(pod({ require_dkms: true })).toMatchObject({
+      runtimeClassName: 'kata-qemu',
+      serviceAccountName: 'ims-service-job-mount',
+    });
+    expect(pod({ require_dkms: true, arch: 'aarch64' }).runtimeClassName).toBe('kata-arm');
+    expect(pod({ require_dkms: true }, { kataRuntime: '' })).not.toHaveProperty('runtimeClassName');
+    for (const name of ['sshd', 'buildenv-sidecar'])
+      expect(container(name, { require_dkms: true }).securityContext).toEqual({
+        privileged: true,
+        capabilities: { add: ['SYS_ADMIN'] },
+      });
+    expect(container('prepare', { require_dkms: true }).securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ['ALL'] },
+    });
+  });
+
+  it('gives the shell no keys of the store, and of the disk only what its user works on', () => {
+    const names = (name: string) => container(name).env.map((variable) => variable.name);
+    expect(names('sshd').filter((name) => name.startsWith('S3_'))).toEqual([]);
+    for (const name of ['prepare', 'buildenv-sidecar'])
+      expect(names(name)).toEqual(expect.arrayContaining(['S3_ENDPOINT', 'S3_ACCESS_KEY', 'S3_SECRET_KEY']));
+    expect(container('buildenv-sidecar').env).toContainEqual({
+      name: 'S3_SECRET_KEY',
+      valueFrom: { secretKeyRef: { name: 'ims-s3-credentials', key: 'secret_key' } },
+    });
+    expect(container('sshd').volumeMounts.filter(({ name }) => name === 'work')).toEqual([
+      { name: 'work', mountPath: '/var/lib/ims/job/source.sqsh', subPath: 'source.sqsh', readOnly: true },
+      { name: 'work', mountPath: '/var/lib/ims/job/layer', subPath: 'layer' },
+      { name: 'work', mountPath: '/var/lib/ims/job/tree', subPath: 'tree' },
+      { name: 'work', mountPath: '/var/lib/ims/job/pristine', subPath: 'pristine' },
+      { name: 'work', mountPath: '/var/lib/ims/job/hand-over', subPath: 'hand-over' },
+      { name: 'work', mountPath: '/mnt/image/image-root', subPath: 'tree' },
+    ]);
+  });
+
+  it('asks for the memory of the job once, and may take five times that', () => {
+    expect(container('sshd', { job_mem_size: 3 }).resources).toEqual({
+      requests: { memory: '3Gi' },
+      limits: { memory: '15Gi' },
+    });
+    expect(container('buildenv-sidecar', { job_mem_size: 3 }).resources).toEqual({
+      requests: { memory: '256Mi' },
+      limits: { memory: '15Gi' },
+    });
+  });
+
+  it('takes over what the site decides about pods', () => {
+    expect(pod({}, { pod: POD_SETTINGS })).toMatchObject({
+      nodeSelector: { 'ims/jobs': 'yes' },
+      tolerations: [{ key: 'ims', operator: 'Exists', effect: 'NoSchedule' }],
+      priorityClassName: 'high',
+      imagePullSecrets: [{ name: 'registry' }],
+    });
+    expect(container('sshd', {}, { pod: POD_SETTINGS }).resources).toMatchObject({
+      requests: { cpu: '500m' },
+      limits: { cpu: '4' },
+    });
+    const { template } = jobOf(
+      spec(),
+      kubernetesSettings({ pod: { ...POD_SETTINGS, labels: { ...LABELS, 'app.kubernetes.io/instance': 'x' } } }),
+    ).spec;
+    expect(template.metadata.labels).toMatchObject(LABELS);
+  });
+
+  it.each([
+    ['YAML', 'a: {b}\n- c # d\n"\'`|>&*!%@'],
+    ['shell', '$(reboot) `reboot` ; reboot && "\' \\ | > /etc/passwd\n'],
+    ['sshd_config', 'x\nPermitRootLogin yes\nForceCommand reboot'],
+    ['JSON and Kubernetes variables', '","job_type":"create" $(S3_SECRET_KEY) $$(X) \u0000\u2028'],
+  ])('changes nothing but the value where it holds metacharacters of %s', (_, text) => {
+    const settings = kubernetesSettings();
+    const plain = spec();
+    const wild: JobSpec = {
+      ...plain,
+      image_root_archive_name: text,
+      kernel_file_name: text,
+      initrd_file_name: text,
+      kernel_parameters_file_name: text,
+      public_key: text,
+      shell: { ...plain.shell, name: text },
+      source: { ...plain.source, artifact: { bucket: text, key: text }, etag: text },
+    };
+    const [job, configMap, ...others] = objectsOf(wild, settings) as [
+      object,
+      { data: Record<string, string> },
+      ...object[],
+    ];
+    const [plainJob, , ...plainOthers] = objectsOf(plain, settings);
+    expect([job, ...others]).toEqual([plainJob, ...plainOthers]);
+    expect(JSON.parse(configMap.data['job.json']!)).toEqual(wild);
+    expect(configMap.data['authorized_keys']).toBe(text);
+  });
+});

@@ -1,0 +1,20 @@
+import type { KubernetesSettings } from '../../src/jobs/launcher/kubernetes/resources.js';
+
+/** Settings of a site that changes nothing about pods. */
+export function kubernetesSettings(values: Partial<KubernetesSettings> = {}): KubernetesSettings {
+  return {
+    namespace: 'ims',
+    workerImage: 'localhost/ims-worker:dev',
+    pullPolicy: 'IfNotPresent',
+    customerAccess: { subnet: 'cmn', domain: 'shasta.local', addressPool: 'customer-management' },
+    kataRuntime: 'kata-qemu',
+    aarch64Runtime: 'kata-arm',
+    mountServiceAccount: 'ims-service-job-mount',
+    storageClass: null,
+    storeSecret: 'ims-s3-credentials',
+    store: { endpoint: 'http://rgw.local:8080', region: 'us-east-1', sslValidate: true },
+    diskReserveMib: 64,
+    pod: {},
+    ...values,
+  };
+}

@@ -10,7 +10,8 @@ import { MetricsModule } from './metrics/metrics.module.js';
 import { RemoteBuildNodesModule } from './remote-build-nodes/remote-build-nodes.module.js';
 import { RecipesModule } from './recipes/recipes.module.js';
 import { RelocationsModule } from './relocations/relocations.module.js';
-import { JobsModule, type JobSurroundings } from './jobs/jobs.module.js';
+import type { JobSurroundings } from './jobs/choose-launcher.js';
+import { JobsModule } from './jobs/jobs.module.js';
 import { PublicKeysModule } from './public-keys/public-keys.module.js';
 
 @Module({})

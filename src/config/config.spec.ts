@@ -39,7 +39,37 @@ describe('loadConfig', () => {
   });
 
   it('refuses Kubernetes with parts that only this machine can reach', () => {
-    expect(() => loadConfig({ JOB_LAUNCHER: 'kubernetes' })).toThrow(/DATABASE_URL[\s\S]*S3_ENDPOINT/);
+    expect(() => loadConfig({ JOB_LAUNCHER: 'kubernetes' })).toThrow(
+      /DATABASE_URL[\s\S]*S3_ENDPOINT[\s\S]*JOB_SERVER_URL[\s\S]*JOB_WORKER_IMAGE/,
+    );
+  });
+
+  it.each([
+    ['{', 'must be JSON'],
+    ['[]', 'must be a JSON object'],
+    ['{"nodeSelektor": {}}', 'must not have the members nodeSelektor'],
+  ])('refuses JOB_POD_SETTINGS=%s', (text, mistake) => {
+    expect(() => loadConfig({ JOB_POD_SETTINGS: text })).toThrow(mistake);
+  });
+
+  it('reads what jobs in a cluster need', () => {
+    const environment = {
+      JOB_LAUNCHER: 'kubernetes',
+      DATABASE_URL: 'postgres://db/ims',
+      S3_ENDPOINT: 'http://rgw',
+      S3_ACCESS_KEY: 'a',
+      S3_SECRET_KEY: 'b',
+      JOB_SERVER_URL: 'http://cray-ims.services/',
+      JOB_WORKER_IMAGE: 'ims-worker:3',
+      JOB_IMAGE_PULL_POLICY: 'never',
+      JOB_POD_SETTINGS: '{"priorityClassName": "high"}',
+    };
+    expect(loadConfig(environment).jobs.kubernetes).toMatchObject({
+      serverUrl: 'http://cray-ims.services',
+      pullPolicy: 'Never',
+      storageClass: null,
+      pod: { priorityClassName: 'high' },
+    });
   });
 
   it('gives a configuration that nobody can change', () => {

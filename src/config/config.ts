@@ -59,6 +59,19 @@ export interface Config {
       /** 0 for all. */
       readonly processors: number;
     };
+    /** How pods of jobs are made; null where jobs run on this machine. */
+    readonly kubernetes: {
+      /** Under which workers reach this service, without a slash at its end. */
+      readonly serverUrl: string;
+      readonly workerImage: string;
+      readonly pullPolicy: 'Always' | 'IfNotPresent' | 'Never';
+      readonly pendingSeconds: number;
+      /** Null for the default one of the cluster. */
+      readonly storageClass: string | null;
+      readonly storeSecret: string;
+      readonly mountServiceAccount: string;
+      readonly pod: object;
+    } | null;
     readonly local: {
       readonly maxRunning: number;
       readonly ports: { readonly first: number; readonly last: number };
@@ -92,16 +105,36 @@ function parse(type: EnvKind, value: string): { value: unknown } | { mistake: st
       return valid ? { value: number } : { mistake: `must be a whole number from ${type.min} to ${type.max}` };
     }
     case 'choice':
-      return type.of.includes(value.toLowerCase())
-        ? { value: value.toLowerCase() }
-        : { mistake: `must be one of ${type.of.join(', ')}` };
+      return parseChoice(value, type.of);
     case 'url':
       return parseUrl(value, type.protocols);
     case 'ports':
       return parsePorts(value);
+    case 'json':
+      return parseObject(value, type.members);
     default:
       return value.includes('\0') ? { mistake: 'must not contain a NUL character' } : { value };
   }
+}
+
+function parseChoice(value: string, of: readonly string[]): { value: string } | { mistake: string } {
+  const chosen = of.find((choice) => choice.toLowerCase() === value.toLowerCase());
+  return chosen === undefined ? { mistake: `must be one of ${of.join(', ')}` } : { value: chosen };
+}
+
+function parseObject(value: string, members: readonly string[]): { value: object } | { mistake: string } {
+  let object: unknown;
+  try {
+    object = JSON.parse(value);
+  } catch {
+    return { mistake: 'must be JSON' };
+  }
+  if (typeof object !== 'object' || object === null || Array.isArray(object))
+    return { mistake: 'must be a JSON object' };
+  const unknown = Object.keys(object).filter((name) => !members.includes(name));
+  return unknown.length
+    ? { mistake: `must not have the members ${unknown.join(', ')}; those that it may have are ${members.join(', ')}` }
+    : { value: object };
 }
 
 function parseBoolean(value: string): { value: boolean } | null {
@@ -129,12 +162,18 @@ function checkTogether(values: Record<EnvName, unknown>, mistakes: string[]): vo
   if (keys === 1) mistakes.push('S3_ACCESS_KEY and S3_SECRET_KEY must be set together');
   if (values.S3_ENDPOINT !== undefined && keys === 0)
     mistakes.push('S3_ENDPOINT needs S3_ACCESS_KEY and S3_SECRET_KEY');
-  if (values.JOB_LAUNCHER === 'kubernetes' && values.DATABASE_URL === undefined)
-    mistakes.push(
-      'JOB_LAUNCHER=kubernetes needs DATABASE_URL: jobs in a cluster outlive one server and its embedded database',
-    );
-  if (values.JOB_LAUNCHER === 'kubernetes' && values.S3_ENDPOINT === undefined)
-    mistakes.push('JOB_LAUNCHER=kubernetes needs S3_ENDPOINT: pods cannot reach an embedded store on loopback');
+  if (values.JOB_LAUNCHER === 'kubernetes') checkCluster(values, mistakes);
+}
+
+function checkCluster(values: Record<EnvName, unknown>, mistakes: string[]): void {
+  const needs: Partial<Record<EnvName, string>> = {
+    DATABASE_URL: 'jobs in a cluster outlive one server and its embedded database',
+    S3_ENDPOINT: 'pods cannot reach an embedded store on loopback',
+    JOB_SERVER_URL: 'pods tell this service how their jobs are',
+    JOB_WORKER_IMAGE: 'pods run the worker of this version',
+  };
+  for (const [name, why] of Object.entries(needs))
+    if (values[name as EnvName] === undefined) mistakes.push(`JOB_LAUNCHER=kubernetes needs ${name}: ${why}`);
 }
 
 /**
@@ -216,6 +255,7 @@ function nestJobs(values: EnvValues): Config['jobs'] {
       memoryMib: values.JOB_PACK_MEMORY_MIB,
       processors: values.JOB_PACK_PROCESSORS,
     },
+    kubernetes: values.JOB_LAUNCHER === 'kubernetes' ? nestKubernetes(values) : null,
     local: {
       maxRunning: values.JOB_MAX_RUNNING,
       ports: values.JOB_SSH_PORTS,
@@ -223,6 +263,19 @@ function nestJobs(values: EnvValues): Config['jobs'] {
       host: values.JOB_SSH_HOST ?? values.JOB_SSH_LISTEN_ADDRESS,
       diskReserveMib: values.JOB_DISK_RESERVE_MIB,
     },
+  };
+}
+
+function nestKubernetes(values: EnvValues): NonNullable<Config['jobs']['kubernetes']> {
+  return {
+    serverUrl: values.JOB_SERVER_URL.replace(/\/+$/, ''),
+    workerImage: values.JOB_WORKER_IMAGE,
+    pullPolicy: values.JOB_IMAGE_PULL_POLICY,
+    pendingSeconds: values.JOB_PENDING_SECONDS,
+    storageClass: values.JOB_STORAGE_CLASS ?? null,
+    storeSecret: values.JOB_S3_SECRET,
+    mountServiceAccount: values.JOB_MOUNT_SERVICE_ACCOUNT,
+    pod: values.JOB_POD_SETTINGS,
   };
 }
 

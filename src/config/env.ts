@@ -8,6 +8,8 @@ export type EnvKind =
   | { kind: 'url'; protocols: readonly string[] }
   /** Two ports and all between them, as `20000-20999`. */
   | { kind: 'ports' }
+  /** A JSON object with some of these members. */
+  | { kind: 'json'; members: readonly string[] }
   /** A boolean, or the path of a file of CA certificates. */
   | { kind: 'boolean-or-path' };
 
@@ -29,6 +31,18 @@ const choice = <Choice extends string>(comment: string, of: readonly Choice[], f
 
 const WEEK = 7 * 24 * 3600;
 const YEAR = 365 * 24 * 3600;
+
+/** Members of JOB_POD_SETTINGS, named as those of a pod. */
+const POD_SETTINGS = [
+  'nodeSelector',
+  'tolerations',
+  'annotations',
+  'labels',
+  'priorityClassName',
+  'imagePullSecrets',
+  'cpuRequest',
+  'cpuLimit',
+] as const;
 
 const variables = {
   PORT: integer('TCP port of the API.', 8080, 0, 65_535),
@@ -71,6 +85,33 @@ const variables = {
 
   JOB_LAUNCHER: choice('What runs jobs: sandboxes on this machine, or Kubernetes.', ['local', 'kubernetes'], 'local'),
   DEFAULT_IMS_JOB_NAMESPACE: text('Kubernetes namespace of jobs.', 'ims'),
+  JOB_SERVER_URL: {
+    type: { kind: 'url', protocols: ['http:', 'https:'] },
+    comment: 'Url under which jobs in a cluster reach this service, as http://cray-ims.services.svc.cluster.local.',
+  },
+  JOB_WORKER_IMAGE: text('Container image of the worker of this version, for jobs in a cluster.'),
+  JOB_IMAGE_PULL_POLICY: choice(
+    'When nodes pull the container image of the worker.',
+    ['Always', 'IfNotPresent', 'Never'],
+    'IfNotPresent',
+  ),
+  JOB_PENDING_SECONDS: integer(
+    'Seconds for which a pod may wait for a node, a disk or an image before its job ends.',
+    600,
+    1,
+    YEAR,
+  ),
+  JOB_STORAGE_CLASS: text('Storage class of the disks of jobs. Unset: the default one of the cluster.'),
+  JOB_S3_SECRET: text(
+    'Secret in the namespace of jobs with access_key and secret_key of the S3 store.',
+    'ims-s3-credentials',
+  ),
+  JOB_MOUNT_SERVICE_ACCOUNT: text('Service account of pods that may mount (dkms).', 'ims-service-job-mount'),
+  JOB_POD_SETTINGS: {
+    type: { kind: 'json', members: POD_SETTINGS },
+    comment: `What a site adds to the pods of jobs, JSON: ${POD_SETTINGS.join(', ')}.`,
+    default: '{}',
+  },
   DEFAULT_IMS_IMAGE_SIZE: integer('Default `build_env_size` of a job, GiB.', 10, 1, 1_000_000),
   DEFAULT_IMS_JOB_MEM_SIZE: integer('Default `job_mem_size` of a job, GiB.', 8, 1, 1_000_000),
   JOB_CUSTOMER_ACCESS_SUBNET_NAME: text('Subnet part of the name under which a job shell is reached.', 'cmn'),
@@ -155,9 +196,11 @@ type Value<Kind> = Kind extends { kind: 'integer' }
       ? boolean | string
       : Kind extends { kind: 'ports' }
         ? { first: number; last: number }
-        : Kind extends { kind: 'choice'; of: readonly (infer Choice)[] }
-          ? Choice
-          : string;
+        : Kind extends { kind: 'json' }
+          ? object
+          : Kind extends { kind: 'choice'; of: readonly (infer Choice)[] }
+            ? Choice
+            : string;
 
 /** The values of all variables; undefined where one is unset and has no default. */
 export type EnvValues = { [Name in EnvName]: Value<(typeof ENV)[Name]['type']> };

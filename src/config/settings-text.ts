@@ -10,6 +10,8 @@ function describeKind(type: EnvKind): string {
       return type.protocols.map((protocol) => `${protocol}//…`).join(', ');
     case 'ports':
       return 'first-last';
+    case 'json':
+      return 'a JSON object';
     case 'boolean':
       return 'true, false';
     case 'boolean-or-path':

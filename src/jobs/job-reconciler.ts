@@ -10,7 +10,7 @@ import { JobLogs } from './job-logs.js';
 import { LEASE_SECONDS } from './job-plan.js';
 import { IMPORTED, Job } from './job.entity.js';
 import { launchSpec } from './launch-spec.js';
-import { JobLauncher, LaunchRefused } from './launcher/job-launcher.js';
+import { JobLauncher, LaunchRefused, type Observation } from './launcher/job-launcher.js';
 import { RunnerLease } from './runner-lease.js';
 
 /** Milliseconds between two looks when nothing wakes the reconciler. */
@@ -173,9 +173,23 @@ export class JobReconciler implements OnApplicationShutdown {
 
   private async endIfDead(job: Job): Promise<void> {
     const observation = await this.launcher.observe(job.id);
-    if (observation.state === 'running') return;
+    if (observation.state === 'running') return this.sayWhatIsSeen(job, observation);
     const reason = observation.state === 'ended' ? observation.reason : null;
     await this.end(job, reason ?? 'the job ended before it could say why. Its log tells more; start the job again.');
+  }
+
+  /** What only the launcher knows of a job that runs: what it waits for before its worker can speak, and the address that its shell got. */
+  private async sayWhatIsSeen(job: Job, { waits, externalIp }: Observation & { state: 'running' }): Promise<void> {
+    const status_reason = waits ?? null;
+    if (job.status === 'creating' && job.status_reason !== status_reason)
+      await this.jobs.update({ id: job.id, status: 'creating' }, { status_reason } as never);
+    const [shell] = job.ssh_containers ?? [];
+    if (externalIp && shell && shell.connection_info.customer_access.external_ip !== externalIp)
+      await this.jobs.query(
+        `UPDATE jobs SET ssh_containers = jsonb_set(ssh_containers, '{0,connection_info,customer_access,external_ip}', to_jsonb($2::text))
+         WHERE id = $1`,
+        [job.id, externalIp],
+      );
   }
 
   /** Ends a job whose worker said nothing of its end. Where it was done but for its last words, they are said for it. */
@@ -256,7 +270,7 @@ export class JobReconciler implements OnApplicationShutdown {
       job,
       {
         caCertificate: await this.readCaCertificate(),
-        serverUrl: this.serverUrl!,
+        serverUrl: this.config.jobs.kubernetes?.serverUrl ?? this.serverUrl!,
       },
       this.config,
     );

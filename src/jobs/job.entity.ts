@@ -30,8 +30,18 @@ const SSH_CONTAINER_EXAMPLE = {
   },
 };
 
-function withoutHostKeys(containers: SshContainer[] | null): SshContainer[] | null {
-  return containers && containers.map((container) => ({ ...container, host_keys: undefined }));
+/** What clients of the original know of ssh containers. */
+function asOriginal(containers: SshContainer[] | null): SshContainer[] | null {
+  return (
+    containers &&
+    containers.map((container) => ({ ...container, host_keys: undefined, ...originalAddresses(container) }))
+  );
+}
+
+function originalAddresses({ connection_info }: SshContainer): Partial<SshContainer> {
+  if (connection_info?.customer_access?.external_ip === undefined) return {};
+  const { external_ip: _ours, ...customer_access } = connection_info.customer_access;
+  return { connection_info: { ...connection_info, customer_access } };
 }
 
 /** The `runner` of jobs that the original ran: there is nothing left of them but their records. */
@@ -140,7 +150,7 @@ export class Job {
 
   @Column('jsonb', { nullable: true })
   @Transform(
-    ({ value, options }) => (options.groups?.includes(V3_ONLY) ? value : withoutHostKeys(value as SshContainer[])),
+    ({ value, options }) => (options.groups?.includes(V3_ONLY) ? value : asOriginal(value as SshContainer[])),
     {
       toPlainOnly: true,
     },

@@ -1,3 +1,4 @@
+import { KubeConfig } from '@kubernetes/client-node';
 import { KubeClient } from '../../src/jobs/launcher/kubernetes/kube-client.js';
 import { KubernetesJobLauncher } from '../../src/jobs/launcher/kubernetes/kubernetes-job-launcher.js';
 import type { BatchJob, PersistentVolumeClaim, Service } from '../../src/jobs/launcher/kubernetes/objects.js';
@@ -11,7 +12,13 @@ import { kubernetesSettings } from '../support/kubernetes-settings.js';
 import { until } from '../support/system.js';
 
 function launcherOn(cluster: FakeKubernetes, settings: Partial<KubernetesSettings> = {}): KubernetesJobLauncher {
-  const client = new KubeClient({ server: cluster.url, tls: {}, token: async () => 'token\n' }, 'ims');
+  const config = new KubeConfig();
+  // The double has no TLS.
+  config.loadFromClusterAndUser(
+    { name: 'double', server: cluster.url, skipTLSVerify: true },
+    { name: 'ims', token: 'token' },
+  );
+  const client = new KubeClient(config, 'ims');
   return new KubernetesJobLauncher(client, {
     settings: kubernetesSettings(settings),
     pendingSeconds: 60,

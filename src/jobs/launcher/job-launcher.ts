@@ -4,6 +4,8 @@ import type { JobSpec } from '../../protocol/job-spec.js';
 export interface SshAddress {
   host: string;
   port: number;
+  /** The address outside of a cluster, once a balancer has given one; told in v3 only. */
+  external_ip?: string;
 }
 
 /** The addresses of a job's shell, by the names that the API gives them. */

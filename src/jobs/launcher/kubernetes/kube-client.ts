@@ -1,23 +1,13 @@
-import { readFile } from 'node:fs/promises';
-import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from 'node:http';
-import { Agent as HttpsAgent, type AgentOptions, request as httpsRequest } from 'node:https';
+import { type IncomingMessage, request as httpRequest } from 'node:http';
+import { request as httpsRequest, type RequestOptions } from 'node:https';
 import { text } from 'node:stream/consumers';
+import { KubeConfig } from '@kubernetes/client-node';
 import { type KubeObject, type Resource, RESOURCE } from './objects.js';
 
 /** Milliseconds that a request has to be answered. */
 const TIMEOUT = 10_000;
 /** Seconds after which the API server ends a watch by itself. */
 const WATCH_SECONDS = 60;
-
-/** How the API server is reached, and who we are to it. */
-export interface KubeConnection {
-  /** As `https://10.96.0.1:443`. */
-  server: string;
-  /** CA certificate, client certificate and its key, PEM. */
-  tls: Pick<AgentOptions, 'ca' | 'cert' | 'key'>;
-  /** The token of a service account; null where a client certificate says who we are. Asked for again with each request: it is renewed. */
-  token: (() => Promise<string>) | null;
-}
 
 /** The API server refused a request, or could not be asked. */
 export class KubeFailure extends Error {
@@ -38,25 +28,26 @@ export interface WatchEvent<T extends KubeObject> {
   object: T;
 }
 
-/** Where Kubernetes puts what a pod needs to speak to its API server. */
-const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
-
 /**
- * The connection of a pod to the API server of its cluster.
- * @param host `KUBERNETES_SERVICE_HOST` of the pod
- * @param port `KUBERNETES_SERVICE_PORT` of the pod
- * @throws Error with a sentence where this is no pod
+ * How the API server is reached, and who we are to it: by the kubeconfig that `KUBECONFIG` names, in a pod by its service account, whose token is
+ * read anew as it is renewed.
+ * @throws Error with a sentence where there is neither
  */
-export async function connectionOfPod(host: string, port: number): Promise<KubeConnection> {
-  const ca = await readFile(`${SERVICE_ACCOUNT}/ca.crt`, 'utf8').catch((error: unknown) => {
+export function findCluster(): KubeConfig {
+  const config = new KubeConfig();
+  try {
+    config.loadFromDefault();
+  } catch (error) {
+    throw new Error(`the kubeconfig cannot be used (${(error as Error).message}): set KUBECONFIG to a readable one`, {
+      cause: error,
+    });
+  }
+  // What the library takes where it finds nothing.
+  if (config.getCurrentCluster()?.server === 'http://localhost:8080')
     throw new Error(
-      'JOB_LAUNCHER=kubernetes needs a service account: run the server as a pod with automountServiceAccountToken',
-      { cause: error },
+      'JOB_LAUNCHER=kubernetes finds no cluster: run the server as a pod with a service account, or set KUBECONFIG',
     );
-  });
-  const address = host.includes(':') ? `[${host}]` : host;
-  const token = () => readFile(`${SERVICE_ACCOUNT}/token`, 'utf8');
-  return { server: `https://${address}:${port}`, tls: { ca }, token };
+  return config;
 }
 
 interface Ask {
@@ -68,26 +59,15 @@ interface Ask {
   signal?: AbortSignal;
 }
 
-type Sent = Omit<Ask, 'body'> & { body?: Buffer };
-
 /**
  * The part of the Kubernetes API that the launcher needs, in one namespace. Every method rejects with KubeFailure; a request whose answer
  * got lost may have been carried out.
  */
 export class KubeClient {
-  private readonly agent: HttpAgent;
-  private readonly isPlain: boolean;
-
   constructor(
-    private readonly connection: KubeConnection,
+    private readonly config: KubeConfig,
     private readonly namespace: string,
-  ) {
-    // Plain HTTP is what the double of the API server speaks; a cluster has TLS.
-    this.isPlain = connection.server.startsWith('http:');
-    this.agent = this.isPlain
-      ? new HttpAgent({ keepAlive: true })
-      : new HttpsAgent({ keepAlive: true, ...connection.tls });
-  }
+  ) {}
 
   /** Creates an object. Members that the API does not know are an error, not dropped. */
   create<T extends KubeObject>(resource: Resource<T>, object: T): Promise<T> {
@@ -190,11 +170,6 @@ export class KubeClient {
     );
   }
 
-  /** Closes the connections. */
-  close(): void {
-    this.agent.destroy();
-  }
-
   private pathOf({ api, plural }: Resource): string {
     return `${api}/namespaces/${encodeURIComponent(this.namespace)}/${plural}`;
   }
@@ -210,24 +185,26 @@ export class KubeClient {
 
   /** Sends a request and resolves when its answer begins. */
   private async open(ask: Ask): Promise<IncomingMessage> {
-    const url = new URL(ask.path, this.connection.server);
+    const url = new URL(this.server + ask.path);
     for (const [name, value] of Object.entries(ask.query ?? {})) url.searchParams.set(name, value);
-    const token = await this.connection.token?.();
     const headers: Record<string, string> = { accept: 'application/json' };
     if (ask.contentType) headers['content-type'] = ask.contentType;
     const body = ask.body && Buffer.from(JSON.stringify(ask.body));
     // Node sends the body of a DELETE without a word of where it ends.
     if (body) headers['content-length'] = String(body.length);
-    if (token) headers['authorization'] = `Bearer ${token.trim()}`;
-    const response = await this.send(url, headers, { ...ask, body });
+    const { method, signal } = ask;
+    const options: RequestOptions = { method, headers, signal };
+    await this.config.applyToHTTPSOptions(options);
+    const response = await this.send(url, options, body);
     if (response.statusCode! < 300) return response;
     throw new KubeFailure(await messageOf(response), response.statusCode!);
   }
 
-  private send(url: URL, headers: Record<string, string>, { method, body, signal }: Sent): Promise<IncomingMessage> {
-    const request = this.isPlain ? httpRequest : httpsRequest;
+  private send(url: URL, options: RequestOptions, body?: Buffer): Promise<IncomingMessage> {
+    // Plain HTTP is what the double of the API server speaks; a cluster has TLS.
+    const request = url.protocol === 'http:' ? httpRequest : httpsRequest;
     return new Promise((resolve, reject) => {
-      const sent = request(url, { method, headers, agent: this.agent, signal }, resolve);
+      const sent = request(url, options, resolve);
       // An answer that does not begin in time does not come.
       const timer = setTimeout(() => sent.destroy(new Error('no answer in time')), TIMEOUT);
       sent.once('response', () => clearTimeout(timer));
@@ -235,6 +212,11 @@ export class KubeClient {
       sent.on('error', (error) => reject(unreachable(error)));
       sent.end(body);
     });
+  }
+
+  /** As `https://10.96.0.1:443`; behind a proxy with a path. */
+  private get server(): string {
+    return this.config.getCurrentCluster()!.server.replace(/\/+$/, '');
   }
 }
 

@@ -259,7 +259,6 @@ export class KubernetesJobLauncher extends JobLauncher {
   override async stop(): Promise<void> {
     this.stopped = true;
     await Promise.all([this.jobs, this.pods, this.claims, this.services].map((known) => known.stop()));
-    this.client.close();
   }
 
   override async ready(): Promise<void> {

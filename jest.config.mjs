@@ -13,7 +13,11 @@ export default {
   transformIgnorePatterns: ['/node_modules/(?!content-disposition/)'],
   globalSetup: '<rootDir>/test/global-setup.mjs',
   globalTeardown: '<rootDir>/test/global-teardown.mjs',
-  // Run by `npm run test:ceph`.
-  testPathIgnorePatterns: ['/node_modules/', ...(process.env.IMS_CEPH ? [] : ['<rootDir>/test/ceph/'])],
+  testPathIgnorePatterns: [
+    '/node_modules/',
+    // Run by `npm run test:ceph` and `npm run test:cluster`.
+    ...(process.env.IMS_CEPH ? [] : ['<rootDir>/test/ceph/']),
+    ...(process.env.IMS_CLUSTER ? [] : ['<rootDir>/test/cluster/']),
+  ],
   testTimeout: 30_000,
 };

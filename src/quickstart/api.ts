@@ -12,7 +12,11 @@ export interface JobView {
   shell_idle_seconds: number | null;
   image_root_archive_name: string;
   ssh_containers:
-    | { jail: boolean; connection_info: { customer_access: { host: string; port: number } }; host_keys?: HostKey[] }[]
+    | {
+        jail: boolean;
+        connection_info: { customer_access: { host: string; port: number; external_ip?: string } };
+        host_keys?: HostKey[];
+      }[]
     | null;
 }
 

@@ -180,6 +180,26 @@ describe('KubernetesJobLauncher', () => {
     });
   });
 
+  it('tells why the cluster makes no pod', async () => {
+    cluster.refusesPods = 'pods "x" is forbidden: service account ims/nobody was not found';
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    cluster.change(cluster.all<BatchJob>('jobs')[0]!, {
+      metadata: { creationTimestamp: new Date(Date.now() - 10_000).toISOString() },
+    });
+    await until('it is told', async () => {
+      const observation = await launcher.observe(job_id);
+      return observation.state === 'running' && /nobody was not found/.test(observation.waits ?? '');
+    });
+    cluster.change(cluster.all<BatchJob>('jobs')[0]!, {
+      metadata: { creationTimestamp: new Date(Date.now() - 100_000).toISOString() },
+    });
+    await until('its time is over', async () => (await launcher.observe(job_id)).state === 'ended');
+    expect(await launcher.observe(job_id)).toMatchObject({
+      reason: expect.stringMatching(/nobody was not found.*JOB_MOUNT_SERVICE_ACCOUNT/),
+    });
+  });
+
   it('notices what happens after its watches were cut', async () => {
     const { job_id } = aJobSpec();
     await launcher.launch(aJobSpec({ job_id }));
@@ -216,6 +236,12 @@ describe('KubernetesJobLauncher', () => {
     });
     await launcher.release(spec.job_id);
     await launcher.remove(spec.job_id);
+    cluster.refusesPods = 'forbidden';
+    await launcher.launch(aJobSpec());
+    const [refused] = cluster.all<BatchJob>('jobs');
+    cluster.change(refused!, { metadata: { creationTimestamp: new Date(0).toISOString() } });
+    const refusedId = refused!.metadata.labels!['app.kubernetes.io/instance']!;
+    await until('its end is seen', async () => (await launcher.observe(refusedId)).state === 'ended');
     const used = new Set(cluster.requests.filter(({ path }) => path.includes('/namespaces/')).map(permissionOf));
     const allowed = PERMISSIONS.flatMap(({ apiGroups, resources, verbs }) =>
       resources.flatMap((resource) => verbs.map((verb) => `${apiGroups[0]} ${resource} ${verb}`)),

@@ -37,6 +37,8 @@ export class FakeKubernetes {
   private refusals: { matches: (request: SeenRequest) => boolean; status: number; message: string }[] = [];
   /** Whether pods begin as soon as they are made. */
   startsPods = true;
+  /** Why no pods are made; null where they are. */
+  refusesPods: string | null = null;
 
   private constructor(private readonly server: Server) {
     server.on('request', (request, response) => void this.answer(request, response));
@@ -154,7 +156,10 @@ export class FakeKubernetes {
       response.on('close', () => this.watchers.delete(watcher));
       return;
     }
-    const items = [...this.objects].filter(([name, object]) => isSelected(name, object, path, selector));
+    const about = /involvedObject\.name=([^,]+)/.exec(query.get('fieldSelector') ?? '')?.[1];
+    const items = [...this.objects].filter(
+      ([name, object]) => isSelected(name, object, path, selector) && (!about || name.endsWith(`/${about}.17a`)),
+    );
     reply(response, 200, {
       items: items.map(([, object]) => object),
       metadata: { resourceVersion: String(this.version) },
@@ -195,6 +200,7 @@ export class FakeKubernetes {
   private makePod(job: BatchJob, path: string): void {
     const jobId = job.metadata.labels!['app.kubernetes.io/instance']!;
     if (job.spec.suspend || this.podOf(jobId)) return;
+    if (this.refusesPods !== null) return this.warn(job.metadata.name, this.refusesPods, path);
     const name = `${job.metadata.name}-x7k2p`;
     const pod: Pod = {
       metadata: {
@@ -215,6 +221,11 @@ export class FakeKubernetes {
         : { phase: 'Pending' },
     };
     this.store(`${path.replace(/\/apis\/batch\/v1(.*)\/jobs\/.*/, '/api/v1$1')}/pods/${name}`, pod as Stored, 'ADDED');
+  }
+
+  private warn(name: string, message: string, path: string): void {
+    const event = { metadata: { name: `${name}.17a` }, reason: 'FailedCreate', message, involvedObject: { name } };
+    this.store(`${path.replace(/\/apis\/batch\/v1(.*)\/jobs\/.*/, '/api/v1$1')}/events/${name}.17a`, event, 'ADDED');
   }
 
   /** A pod with a deadline is ended by its node. */

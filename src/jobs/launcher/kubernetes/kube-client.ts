@@ -2,7 +2,7 @@ import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 import { text } from 'node:stream/consumers';
 import { KubeConfig } from '@kubernetes/client-node';
-import { type KubeObject, type Resource, RESOURCE } from './objects.js';
+import { type Event, type KubeObject, type Resource, RESOURCE } from './objects.js';
 
 /** Milliseconds that a request has to be answered. */
 const TIMEOUT = 10_000;
@@ -108,14 +108,24 @@ export class KubeClient {
   }
 
   /** All objects with these labels, and the version of the list, from which a watch goes on. */
-  async list<T extends KubeObject>(
+  list<T extends KubeObject>(resource: Resource<T>, labelSelector: string): Promise<{ items: T[]; version: string }> {
+    return this.select(resource, { labelSelector });
+  }
+
+  /** What the cluster warns of about an object. */
+  async warnings(name: string): Promise<Event[]> {
+    const { items } = await this.select(RESOURCE.event, { fieldSelector: `involvedObject.name=${name},type=Warning` });
+    return items;
+  }
+
+  private async select<T extends KubeObject>(
     resource: Resource<T>,
-    labelSelector: string,
+    query: Record<string, string>,
   ): Promise<{ items: T[]; version: string }> {
     const answer = await this.json<{ items: T[]; metadata: { resourceVersion: string } }>({
       method: 'GET',
       path: this.pathOf(resource),
-      query: { labelSelector },
+      query,
     });
     return { items: answer.items, version: answer.metadata.resourceVersion };
   }

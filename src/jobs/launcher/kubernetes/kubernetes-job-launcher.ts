@@ -33,6 +33,8 @@ import {
 const INTERVAL = 200;
 /** Milliseconds for which `remove` waits for the last part to go. */
 const PATIENCE = 30_000;
+/** Milliseconds that a cluster gets to make a pod before it is asked why it does not. */
+const EVENTS_AFTER = 2000;
 const SSH_PORT = 22;
 
 export interface KubernetesLauncherOptions {
@@ -137,8 +139,10 @@ export class KubernetesJobLauncher extends JobLauncher {
   override async observe(jobId: string): Promise<Observation> {
     const names = namesOf(jobId);
     const [jobs, claims, pods] = await Promise.all([this.jobs.all(), this.claims.all(), this.podsOf(jobId)]);
+    const job = jobs.get(names.kubernetes_job) ?? null;
     const parts = {
-      job: jobs.get(names.kubernetes_job) ?? null,
+      job,
+      refusal: job && !pods.length ? await this.refusalOf(job) : null,
       claim: claims.get(names.kubernetes_pvc) ?? null,
       pods,
     };
@@ -146,6 +150,13 @@ export class KubernetesJobLauncher extends JobLauncher {
     if (observation.state !== 'running') return observation;
     const externalIp = await this.externalIpOf(jobId);
     return externalIp === null ? observation : { ...observation, externalIp };
+  }
+
+  /** Why no pod is made of a Job; null while it is not known. */
+  private async refusalOf({ metadata }: BatchJob): Promise<string | null> {
+    if (Date.now() - Date.parse(metadata.creationTimestamp!) < EVENTS_AFTER) return null;
+    const warnings = await this.client.warnings(metadata.name).catch(() => []);
+    return warnings.find(({ reason }) => reason === 'FailedCreate')?.message ?? null;
   }
 
   private async externalIpOf(jobId: string): Promise<string | null> {

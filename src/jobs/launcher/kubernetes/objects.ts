@@ -170,6 +170,13 @@ export interface Pod extends KubeObject {
   };
 }
 
+/** Something that a controller says of an object. */
+export interface Event extends KubeObject {
+  type: 'Normal' | 'Warning';
+  reason?: string;
+  message?: string;
+}
+
 /** A kind of object by its name in urls. */
 export interface Resource<T extends KubeObject = KubeObject> {
   /** Path of its API group, as `/apis/batch/v1`. */
@@ -190,5 +197,6 @@ export const RESOURCE = {
   configMap: resource<ConfigMap>('/api/v1', 'configmaps'),
   service: resource<Service>('/api/v1', 'services'),
   claim: resource<PersistentVolumeClaim>('/api/v1', 'persistentvolumeclaims'),
+  event: resource<Event>('/api/v1', 'events'),
   destinationRule: resource<DestinationRule>('/apis/networking.istio.io/v1', 'destinationrules'),
 };

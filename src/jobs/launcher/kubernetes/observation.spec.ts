@@ -150,6 +150,7 @@ describe('observationOf', () => {
       /kubectl describe pod/,
     ],
     ['a pod', {}, /made no pod/, /quota.*JOB_KATA_RUNTIME/],
+    ['a pod', { refusal: 'exceeded quota: ims' }, /makes no pod.*exceeded quota: ims/, /quota/],
   ])('waits for %s, and not for ever', (_, parts, waits, change) => {
     expect(observe(parts)).toEqual({ state: 'running', waits: expect.stringMatching(waits) });
     expect(observe(parts, 5)).toEqual({ state: 'ended', reason: expect.stringMatching(waits) });

@@ -6,6 +6,8 @@ export interface JobParts {
   job: BatchJob | null;
   pods: readonly Pod[];
   claim: PersistentVolumeClaim | null;
+  /** What the cluster says of a Job that has no pod. */
+  refusal?: string | null;
 }
 
 const conditionOf = (conditions: readonly Condition[] | undefined, type: string) =>
@@ -21,13 +23,13 @@ function brief(message: string | undefined): string {
  * What the state of a job's parts means for the job. Pure.
  * @param pendingSeconds for how long a pod may wait for what it needs
  */
-export function observationOf({ job, pods, claim }: JobParts, now: Date, pendingSeconds: number): Observation {
+export function observationOf({ job, pods, claim, refusal }: JobParts, now: Date, pendingSeconds: number): Observation {
   if (!job) return { state: 'absent' };
   if (job.metadata.deletionTimestamp) return ended('its Kubernetes Job was deleted. Start the job again.');
   if (job.spec.suspend) return { state: 'running', waits: 'its Kubernetes Job is suspended' };
   const pod = pods.toSorted((one, other) => ageOf(one, now) - ageOf(other, now))[0];
   const isOverdue = ageOf(pod ?? job, now) > pendingSeconds;
-  return pod ? podObservation(pod, claim, isOverdue) : observationWithoutPod(job, isOverdue);
+  return pod ? podObservation(pod, claim, isOverdue) : observationWithoutPod(job, isOverdue, refusal ?? null);
 }
 
 function ended(reason: string | null): Observation {
@@ -39,18 +41,19 @@ function ageOf({ metadata }: { metadata: { creationTimestamp?: string } }, now: 
   return (now.getTime() - Date.parse(metadata.creationTimestamp ?? now.toISOString())) / 1000;
 }
 
-function observationWithoutPod({ status }: BatchJob, isOverdue: boolean): Observation {
+function observationWithoutPod({ status }: BatchJob, isOverdue: boolean, refusal: string | null): Observation {
   if (conditionOf(status?.conditions, 'Complete')) return ended(null);
   const failure = conditionOf(status?.conditions, 'Failed') ?? conditionOf(status?.conditions, 'FailureTarget');
   if (failure?.reason === 'DeadlineExceeded') return ended(REASON.deadline);
   if (failure) return ended(REASON.podDeleted);
-  const waits = 'Kubernetes has made no pod of the job yet';
-  return isOverdue
-    ? ended(
-        `${waits}: see \`kubectl describe job\` for what refuses it, as a quota, an admission rule, or a runtime class that does not exist (JOB_KATA_RUNTIME, JOB_AARCH64_RUNTIME).`,
-      )
-    : { state: 'running', waits };
+  const waits = refusal
+    ? `Kubernetes makes no pod of the job (${brief(refusal)})`
+    : 'Kubernetes has made no pod of the job yet';
+  return isOverdue ? ended(`${waits}. ${NO_POD}`) : { state: 'running', waits };
 }
+
+const NO_POD =
+  'Change what refuses it: a quota or an admission rule of the namespace, a service account (JOB_MOUNT_SERVICE_ACCOUNT) or a runtime class (JOB_KATA_RUNTIME, JOB_AARCH64_RUNTIME) that does not exist; `kubectl describe job` tells more.';
 
 const REASON = {
   podDeleted: 'its pod was deleted, and the shell with it. Start the job again.',

@@ -19,5 +19,6 @@ export const PERMISSIONS: readonly PolicyRule[] = [
   { apiGroups: [''], resources: ['configmaps'], verbs: ['create', 'delete'] },
   { apiGroups: [''], resources: ['pods'], verbs: ['list', 'patch', 'watch'] },
   { apiGroups: [''], resources: ['pods/log'], verbs: ['get'] },
+  { apiGroups: [''], resources: ['events'], verbs: ['list'] },
   { apiGroups: ['networking.istio.io'], resources: ['destinationrules'], verbs: ['create', 'delete'] },
 ];

@@ -1,0 +1,104 @@
+import { buildDemoImage } from '../../src/quickstart/demo-image.js';
+import type { JobView } from '../../src/quickstart/api.js';
+import { Cluster } from '../support/cluster.js';
+import { System, until } from '../support/system.js';
+
+/*
+ * The operators' procedure on a real cluster: pods, a shell behind the address of a balancer, `complete`, a new image in the store. Servers run
+ * on this machine; chart.spec.ts has them in the cluster.
+ */
+
+let cluster: Cluster;
+let system: System;
+let keyId: string;
+
+beforeAll(async () => {
+  cluster = await Cluster.open();
+  system = await cluster.startSystem();
+  keyId = await system.addKey();
+}, 120_000);
+afterAll(() => cluster?.close(), 60_000);
+
+/** Resolves when a job's shell is open and has its address. */
+async function waitForShell(id: string): Promise<JobView> {
+  await system.waitFor(id, 'waiting_on_user', 120);
+  let job: JobView;
+  await until('its address is known', async () => {
+    job = await system.api.job(id);
+    return job.ssh_containers![0]!.connection_info.customer_access.external_ip !== undefined;
+  });
+  return job!;
+}
+
+describe.each([
+  { jail: false, require_dkms: false, root: '/mnt/image/image-root', signal: '/mnt/image/complete' },
+  { jail: true, require_dkms: false, root: '/', signal: '/tmp/complete' },
+  { jail: false, require_dkms: true, root: '/mnt/image/image-root', signal: '/mnt/image/complete' },
+  { jail: true, require_dkms: true, root: '/', signal: '/tmp/complete' },
+])('a job with jail $jail, dkms $require_dkms', ({ jail, require_dkms, root, signal }) => {
+  let source: Awaited<ReturnType<typeof buildDemoImage>>;
+  let job: JobView;
+
+  it('waits on the user, behind an address of its own', async () => {
+    source = await buildDemoImage(system.file(`source-${jail}-${require_dkms}`), {});
+    const imageId = await system.addImage({ image: source });
+    const { id } = await system.startJob(imageId, keyId, {
+      require_dkms,
+      ssh_containers: [{ name: 'customize', jail }],
+    });
+    job = await waitForShell(id);
+    expect((await system.ssh(job, `cat ${root}/etc/hostname`)).code).toBe(0);
+    expect((await system.ssh(job, 'echo $IMS_JOB_ID')).stdout.trim()).toBe(id);
+  }, 150_000);
+
+  it('can be reached from pods by the name that its record gives', async () => {
+    const { host } = (job.ssh_containers![0]!.connection_info as never as Record<string, { host: string }>)[
+      'cluster.local'
+    ]!;
+    const probe = `require("net").connect(22, ${JSON.stringify(host)}).once("data", (d) => { console.log(String(d)); process.exit(0) })`;
+    expect(await cluster.exec(job.id, 'buildenv-sidecar', 'node', '-e', probe)).toMatch(/^SSH-2.0/);
+  }, 60_000);
+
+  it('keeps the keys of the store from its user', async () => {
+    const { stdout } = await system.ssh(job, 'cat /proc/1/environ /proc/*/environ 2>/dev/null | tr "\\0" "\\n"');
+    expect(stdout).not.toMatch(/S3_SECRET_KEY|cluster-test-secret/);
+  }, 60_000);
+
+  it('registers what was changed, and nothing else', async () => {
+    const changes = `cd ${root} && echo changed > etc/motd && rm etc/hostname && ln etc/motd etc/motd-link && chown 1000:70000 home`;
+    expect(await system.ssh(job, changes)).toMatchObject({ code: 0 });
+    expect((await system.ssh(job, `touch ${signal}`)).code).toBe(0);
+    const { resultant_image_id } = await system.waitFor(job.id, 'success', 60);
+    const differences = await system.differences(source.rootfs, await system.rootfsOf(resultant_image_id!));
+    expect(differences.map((line) => line.replace(/^\S+\s+/, '')).toSorted()).toEqual(
+      expect.arrayContaining(['etc/hostname', 'etc/motd', 'etc/motd-link', 'home/']),
+    );
+    const names = differences.map((line) => line.replace(/^\S+\s+/, '').replace(/ => .*/, ''));
+    expect(
+      names.filter((name) => !['etc/', 'etc/hostname', 'etc/motd', 'etc/motd-link', 'home/'].includes(name)),
+    ).toEqual([]);
+  }, 150_000);
+
+  it('tells operators of the upload where they look for it, and keeps its logs', async () => {
+    const log = await cluster.kubectl('logs', await cluster.podOf(job.id), '-c', 'buildenv-sidecar');
+    expect(log).toMatch(/"path": "s3:\/\/boot-images\/[^"]+\/manifest\.json"/);
+    const kept = await fetch(`${system.url}/v3/jobs/${job.id}/logs?container=buildenv-sidecar`);
+    expect(await kept.text()).toContain('manifest.json');
+  }, 60_000);
+
+  it('gives back its address and its disk at once, and leaves nothing when it is deleted', async () => {
+    await until('address and disk are back', async () =>
+      (await cluster.objectsOf(job.id)).every((name) => !/^(service|persistentvolumeclaim)/.test(name)),
+    );
+    await cluster.deleteJob(system, job.id);
+  }, 90_000);
+});
+
+it('runs ten jobs at once', async () => {
+  const imageId = await system.addImage();
+  const begun = await Promise.all(Array.from({ length: 10 }, () => system.startJob(imageId, keyId)));
+  const jobs = await Promise.all(begun.map(({ id }) => waitForShell(id)));
+  await Promise.all(jobs.map((job) => system.ssh(job, 'touch /mnt/image/complete')));
+  for (const { id } of jobs) await system.waitFor(id, 'success', 120);
+  await Promise.all(jobs.map(({ id }) => cluster.deleteJob(system, id)));
+}, 300_000);

@@ -23,8 +23,8 @@ const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'void *']);
 const libcMknod = libc.func('mknod', 'int', ['str', 'uint', 'ulong']);
 const libcSetfsuid = libc.func('setfsuid', 'int', ['uint']);
 const libcSetfsgid = libc.func('setfsgid', 'int', ['uint']);
-const libcListxattr = libc.func('llistxattr', 'long', ['str', 'void *', 'ulong']);
-const libcGetxattr = libc.func('lgetxattr', 'long', ['str', 'str', 'void *', 'ulong']);
+const libcListxattr = libc.func('llistxattr', 'long', ['void *', 'void *', 'ulong']);
+const libcGetxattr = libc.func('lgetxattr', 'long', ['void *', 'void *', 'void *', 'ulong']);
 const libcSetxattr = libc.func('lsetxattr', 'int', ['str', 'str', 'void *', 'ulong', 'int']);
 /** `syscall(2)` takes what each number needs; these are the shapes in use. */
 const syscall = {
@@ -279,18 +279,34 @@ export function installSystemCallFilter(program: Buffer): void {
 
 /** Copies all extended attributes from one file to another. Neither path is followed where it is a symlink. */
 export function copyExtendedAttributes(from: string, to: string): void {
-  for (const name of listExtendedAttributes(from)) {
-    const what = `copy the attribute ${name} of ${from}`;
-    const value = Buffer.alloc(65_536);
-    const size = check(libcGetxattr(from, name, value, value.length), what);
-    check(libcSetxattr(to, name, value, size, 0), what);
-  }
+  for (const { name, value } of extendedAttributes(Buffer.from(from)))
+    check(libcSetxattr(to, name, value, value.length, 0), `set the attribute ${name} of ${to}`);
 }
 
-function listExtendedAttributes(file: string): string[] {
-  const names = Buffer.alloc(65_536);
-  const size = libcListxattr(file, names, names.length);
-  if (size < 0 && koffi.errno() === osConstants.errno.EOPNOTSUPP) return [];
-  check(size, `list the attributes of ${file}`);
-  return names.toString('utf8', 0, size).split('\0').slice(0, -1);
+/** Most bytes of a value, and of the names of a file, that Linux takes (linux/limits.h). */
+const XATTR_LIMIT = 65_536;
+/** Filled by one call and read at once. */
+const xattrBuffer = Buffer.alloc(XATTR_LIMIT);
+
+/**
+ * The extended attributes of a file, in the order of the file system. A symlink is not followed. Names are a byte per character (latin1).
+ * @param path in bytes, since names of files need not be UTF-8
+ */
+export function extendedAttributes(path: Buffer): { name: string; value: Buffer }[] {
+  const file = cString(path);
+  const size = libcListxattr(file, xattrBuffer, XATTR_LIMIT);
+  if (size === 0 || (size < 0 && koffi.errno() === osConstants.errno.EOPNOTSUPP)) return [];
+  check(size, `list the attributes of ${path.toString()}`);
+  const names = xattrBuffer.toString('latin1', 0, size).split('\0').slice(0, -1);
+  return names.map((name) => ({ name, value: extendedAttribute(file, name) }));
+}
+
+function extendedAttribute(file: Buffer, name: string): Buffer {
+  const size = libcGetxattr(file, cString(Buffer.from(name, 'latin1')), xattrBuffer, XATTR_LIMIT);
+  return Buffer.from(xattrBuffer.subarray(0, check(size, `read an attribute of ${file.toString('utf8', 0, file.length - 1)}`)));
+}
+
+/** Bytes as C takes a text. */
+function cString(text: Buffer): Buffer {
+  return Buffer.concat([text, Buffer.alloc(1)]);
 }

@@ -1,0 +1,52 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import { apply, edit, type Edit } from './edits.js';
+import { canMount, Lab } from './lab.js';
+
+const CASES = Number(process.env['SQUASHFS_CASES'] ?? 15);
+
+/** Packings of the source. */
+const packing = fc.record({
+  compression: fc.constantFrom('gzip', 'zstd', 'xz', 'lz4', 'lzo', 'lz4 -Xhc', 'gzip -Xcompression-level 1'),
+  blockSize: fc.constantFrom('4K', '64K', '128K', '1M'),
+  option: fc.constantFrom('', '', '-always-use-fragments', '-no-fragments', '-no-duplicates', '-noI -noX', '-noD', '-no-exports'),
+});
+
+(canMount() ? describe : describe.skip)('packing what changed', () => {
+  let lab: Lab;
+  beforeAll(() => {
+    lab = new Lab();
+  });
+  afterAll(() => lab.stop());
+
+  /** Packs a tree, edits it above an overlay, and packs that by both packers. */
+  async function packBoth(options: string, tree: Edit[], edits: Edit[]): Promise<void> {
+    const root = lab.empty('root');
+    tree.forEach((change) => apply(root, change));
+    lab.pack('root', 'source', options);
+    const overlay = lab.overlay('source', 'o');
+    try {
+      edits.forEach((change) => apply(overlay.merged, change));
+      await lab.delta('source', overlay, 'delta');
+      await lab.delta('source', overlay, 'again');
+      lab.pack('o/merged', 'full', options);
+    } finally {
+      lab.unmount('o');
+    }
+  }
+
+  it('gives what mksquashfs makes of any tree after any edits, the same bytes each time', async () => {
+    const trees = fc.array(edit, { minLength: 20, maxLength: 80 });
+    const edits = fc.array(edit, { maxLength: 30 });
+    await fc.assert(
+      fc.asyncProperty(packing, trees, edits, async ({ compression, blockSize, option }, tree, changes) => {
+        await packBoth(`-comp ${compression} -b ${blockSize} ${option}`, tree, changes);
+        expect(lab.differences('full', 'delta')).toEqual([]);
+        expect(readFileSync(lab.at('delta')).equals(readFileSync(lab.at('again')))).toBe(true);
+        lab.sh('unsquashfs -quiet -no-progress -dest out delta >/dev/null; rm -rf out');
+      }),
+      { numRuns: CASES, endOnFailure: process.env['SQUASHFS_SHRINK'] === undefined },
+    );
+  }, 3_600_000);
+});

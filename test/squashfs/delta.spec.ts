@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { apply, edit, type Edit } from './edits.js';
-import { canMount, Lab } from './lab.js';
+import { canMount, Lab } from '../support/squashfs-lab.js';
 
 const CASES = Number(process.env['SQUASHFS_CASES'] ?? 15);
 

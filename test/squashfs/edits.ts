@@ -108,7 +108,7 @@ export function apply(root: string, change: Edit): void {
     perform(change, path.join(root, change.path), 'other' in change ? path.join(root, change.other) : '');
   } catch (error) {
     const { code, status } = error as { code?: string; status?: number };
-    const isExpected = /^E(EXIST|NOENT|NOTDIR|ISDIR|NOTEMPTY|INVAL|LOOP|PERM|XDEV|NXIO|BUSY|NAMETOOLONG|RR_FS_\w+)$/.test(code ?? '');
+    const isExpected = /^E(EXIST|NOENT|NOTDIR|ISDIR|NOTEMPTY|INVAL|LOOP|PERM|XDEV|NXIO|BUSY|NAMETOOLONG|SPIPE|RR_FS_\w+)$/.test(code ?? '');
     if (!isExpected && !status) throw error;
   }
 }

@@ -1,5 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
+import { BadSquashfs } from './bad-squashfs.js';
 import { ContentMatcher, hashOf } from './content-match.js';
 import { type CopiedRange, DataWriter, type FragmentPlace, writeFully } from './data-writer.js';
 import { fileBlocks } from './file-blocks.js';
@@ -63,11 +64,19 @@ const COMPARED_AT_ONCE = 4;
  * @throws BadSquashfs and NotSquashfs for the source, CodecMissing, SquashfsLimit, FileChanged; the reason of the signal
  */
 export async function packDelta(options: DeltaOptions): Promise<DeltaReport> {
+  return packTree(options, (image) => readMergedTree(image, options.overlay));
+}
+
+/** As `packDelta`, for any tree whose old contents are those of the source. */
+export async function packTree(
+  options: Omit<DeltaOptions, 'overlay'>,
+  readTree: (image: SquashfsImage) => MergedTree,
+): Promise<DeltaReport> {
   const image = SquashfsImage.open(options.source, options.level);
   try {
     const output = await open(options.output, 'w');
     try {
-      return await new DeltaPacker(image, output, options).run();
+      return await new DeltaPacker(image, output, options).run(readTree);
     } finally {
       await output.close();
     }
@@ -91,7 +100,7 @@ class DeltaPacker {
   constructor(
     private readonly image: SquashfsImage,
     private readonly output: FileHandle,
-    private readonly options: DeltaOptions,
+    private readonly options: Omit<DeltaOptions, 'overlay'>,
   ) {
     this.blockSize = image.superblock.blockSize;
     this.writer = new DataWriter({
@@ -103,8 +112,8 @@ class DeltaPacker {
     });
   }
 
-  async run(): Promise<DeltaReport> {
-    const tree = this.stopwatch.time('tables', () => readMergedTree(this.image, this.options.overlay));
+  async run(readTree: (image: SquashfsImage) => MergedTree): Promise<DeltaReport> {
+    const tree = this.stopwatch.time('tables', () => readTree(this.image));
     const files = [...leaves(tree.root)].filter((node) => node.kind === 'file');
     const originals = await this.stopwatch.timeAsync('compare', () => this.reuse(files));
     const live = findLiveData(this.image, oldInodes(files));
@@ -200,6 +209,8 @@ class DeltaPacker {
     this.options.signal.throwIfAborted();
     const { start, word } = this.image.fragment(index);
     const content = await this.image.block(start, word);
+    if (tails.some(({ end }) => end > content.length))
+      throw new BadSquashfs('a file ends behind the end of its fragment');
     for (const tail of tails) {
       const key = tailKey(index, tail.start, tail.end - tail.start);
       if (!this.movedTails.has(key))

@@ -1,6 +1,6 @@
 import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { extendedAttributes } from '../linux.js';
-import { BadSquashfs } from './bad-squashfs.js';
+import { ImageTree, refuseDepth } from './image-tree.js';
 import type { DirectoryInode, FileInode, Inode, InodeKind } from './inode.js';
 import type { SquashfsImage } from './squashfs-image.js';
 import type { Attributes, TreeDirectory, TreeEntry, TreeNode } from './tree.js';
@@ -23,9 +23,6 @@ export interface MergedTree {
   droppedXattrs: number;
 }
 
-/** Deepest nesting of directories: no path is longer than 4096 bytes. */
-const DEPTH_LIMIT = 2048;
-
 /**
  * Reads the tree of an overlay. Whatever lies in no directory that the overlay has copied up is taken from the tables of the image, without
  * looking at files; the rest is walked.
@@ -39,24 +36,29 @@ export function readMergedTree(image: SquashfsImage, overlay: Overlay): MergedTr
   return new OverlayWalk(image, overlay).run();
 }
 
+/**
+ * The upper 32 bits of numbers of files of the lower layer, of which there is one. The kernel takes 32 bits for layers where inode numbers of
+ * all layers are known to be 32 bits long (ext4), and 2 otherwise (xfs); the lowest of them is kept for something else (ovl_map_dev_ino of
+ * fs/overlayfs/inode.c).
+ */
+const LOWER_PREFIXES: ReadonlySet<bigint> = new Set([1n << 1n, 1n << 31n]);
+
 class OverlayWalk {
+  private readonly source: ImageTree;
   /** Inodes of the source by their numbers. */
   private readonly inodes = new Map<number, Inode>();
-  /** Nodes with several links: those of the image by number, others by the number of the overlay. */
-  private readonly linked = new Map<string, TreeNode>();
-  private readonly hasLinkIndex: boolean;
-  /** Bytes of listings that may still be read; a directory that is in itself never ends. */
-  private listingBudget: number;
+  /** Nodes with several links, by the numbers that the overlay gives them. */
+  private readonly linked = new Map<bigint, TreeNode>();
   private droppedXattrs = 0;
 
   constructor(
     private readonly image: SquashfsImage,
     private readonly overlay: Overlay,
   ) {
-    this.hasLinkIndex = namesIn(overlay.index).length > 0;
+    // Where a file with several names was changed by one of them, the others do not show in the upper layer.
+    const hasLinkIndex = namesIn(overlay.index).length > 0;
+    this.source = new ImageTree(image, hasLinkIndex ? (path, inode) => this.enterLinked(path, inode) : null);
     for (const inode of image.inodes()) this.inodes.set(inode.number, inode);
-    // A directory is read at most twice: as itself, and for twins of files that were put in its place.
-    this.listingBudget = 2 * image.listingBytes;
   }
 
   run(): MergedTree {
@@ -72,7 +74,7 @@ class OverlayWalk {
    */
   private walk(path: string, stats: BigIntStats, twin: DirectoryInode | null, depth: number): TreeDirectory {
     refuseDepth(depth);
-    const twins = new Map(twin ? this.list(twin).map((entry) => [entry.name, entry.inode]) : []);
+    const twins = new Map(twin ? this.source.list(twin).map((entry) => [entry.name, entry.inode]) : []);
     const changed = new Set(namesIn(this.overlay.upper + path));
     const names = readdirSync(bytes(this.overlay.merged + path), { encoding: 'latin1' }).toSorted(byBytes);
     const entries: TreeEntry[] = names.map((name) => {
@@ -87,62 +89,29 @@ class OverlayWalk {
   private enter(path: string, twin: Inode | null, isUpper: boolean, depth: number): TreeNode {
     const stats = lstatSync(bytes(this.overlay.merged + path), { bigint: true });
     const origin = this.originOf(stats);
-    if (!isUpper && origin && agrees(origin, stats)) return this.adopt(path, origin, depth);
+    if (!isUpper && origin && agrees(origin, stats)) return this.source.node(path, origin, depth);
     if (stats.isDirectory()) return this.walk(path, stats, twin?.kind === 'directory' ? twin : null, depth);
     const twins = [origin, twin].filter((inode) => inode?.kind === 'file');
-    return this.shared(stats.nlink > 1n ? `overlay ${stats.ino}` : null, () => this.make(path, stats, twins));
+    return this.leaf(path, stats, twins);
   }
 
   /** The inode of the image that a file of the overlay is or was. */
   private originOf({ ino }: BigIntStats): Inode | null {
-    const LAYER_SHIFT = 62n;
-    const LOWER_LAYER = 1n;
-    if (ino >> LAYER_SHIFT !== LOWER_LAYER) return null;
+    if (!LOWER_PREFIXES.has(ino >> 32n)) return null;
     return this.inodes.get(Number(ino & 0xffff_ffffn)) ?? null;
   }
 
-  /** Takes what the image has, unless a link to the same file may have changed it by another name. */
-  private adopt(path: string, inode: Inode, depth: number): TreeNode {
-    refuseDepth(depth);
-    if (inode.kind === 'directory') return this.adoptDirectory(path, inode, depth);
-    if (inode.links === 1) return this.nodeOf(inode);
-    if (!this.hasLinkIndex) return this.shared(`source ${inode.number}`, () => this.nodeOf(inode));
+  /** A file of the image that has several names. */
+  private enterLinked(path: string, inode: Inode): TreeNode {
     const stats = lstatSync(bytes(this.overlay.merged + path), { bigint: true });
-    return this.shared(`overlay ${stats.ino}`, () => this.make(path, stats, inode.kind === 'file' ? [inode] : []));
+    return this.leaf(path, stats, inode.kind === 'file' ? [inode] : []);
   }
 
-  private adoptDirectory(path: string, inode: DirectoryInode, depth: number): TreeDirectory {
-    const entries = this.list(inode).map(({ name, inode: reference }) => ({
-      name,
-      node: this.adopt(`${path}/${name}`, this.image.inode(reference), depth + 1),
-    }));
-    return { kind: 'directory', ...this.attributesOf(inode), entries };
-  }
-
-  private list(directory: DirectoryInode) {
-    this.listingBudget -= directory.length;
-    if (this.listingBudget < 0) throw new BadSquashfs('a directory is in itself, or in several others');
-    return this.image.list(directory);
-  }
-
-  private shared(key: string | null, make: () => TreeNode): TreeNode {
-    if (key === null) return make();
-    const node = this.linked.get(key) ?? make();
-    this.linked.set(key, node);
+  private leaf(path: string, stats: BigIntStats, twins: FileInode[]): TreeNode {
+    if (stats.nlink === 1n) return this.make(path, stats, twins);
+    const node = this.linked.get(stats.ino) ?? this.make(path, stats, twins);
+    this.linked.set(stats.ino, node);
     return node;
-  }
-
-  private nodeOf(inode: Exclude<Inode, DirectoryInode>): TreeNode {
-    const attributes = this.attributesOf(inode);
-    if (inode.kind === 'file') return { kind: 'file', ...attributes, content: { from: 'source', inode } };
-    if (inode.kind === 'symlink') return { kind: 'symlink', ...attributes, target: inode.target };
-    if ('device' in inode) return { kind: inode.kind, ...attributes, device: inode.device };
-    return { kind: inode.kind, ...attributes };
-  }
-
-  private attributesOf(inode: Inode): Attributes {
-    const { mode, uid, gid, mtime } = inode;
-    return { mode, uid, gid, mtime, xattrs: this.image.xattrs(inode) };
   }
 
   /** A node of what the overlay shows. */
@@ -195,10 +164,6 @@ function namesIn(path: string): string[] {
 /** Texts of a byte per character have the order of their bytes. */
 function byBytes(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
-}
-
-function refuseDepth(depth: number): void {
-  if (depth > DEPTH_LIMIT) throw new BadSquashfs(`its directories are more than ${DEPTH_LIMIT} deep`);
 }
 
 /** Whether a file looks as the image says: a guard against a kernel that numbers files otherwise. */

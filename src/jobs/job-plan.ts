@@ -99,6 +99,7 @@ export function planJob(
     remote_build_node: '',
     status_reason: null,
     progress: null,
+    packing: null,
     public_key: circumstances.publicKey,
     source: source.artifact,
     runner: circumstances.runner,

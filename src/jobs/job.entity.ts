@@ -4,7 +4,7 @@ import { Column, Entity, PrimaryColumn, Index } from 'typeorm';
 import { Hidden, OnlyInV3, Time, V3_ONLY } from '../database/wire.js';
 import { Bool, OneOf, Optional, PositiveInteger, Text, Uuid } from '../errors/members.js';
 import { type Arch, ARCHES } from '../protocol/arch.js';
-import type { HostKey, JobProgress } from '../protocol/job-report.js';
+import type { HostKey, JobProgress, PackingReport } from '../protocol/job-report.js';
 import type { SourceSpec } from '../protocol/job-spec.js';
 import { JOB_STATUSES, JOB_TYPES, type JobStatus, type JobType } from '../protocol/job-status.js';
 import type { ConnectionInfo } from './launcher/job-launcher.js';
@@ -215,6 +215,23 @@ export class Job {
     example: { stage: 'upload', done: 8_388_608, total: 33_554_432 },
   })
   progress: JobProgress | null;
+
+  @Column('jsonb', { nullable: true })
+  @OnlyInV3()
+  @ApiProperty({
+    type: Object,
+    nullable: true,
+    description:
+      'What packing the new image took: bytes in all, bytes reused from the source image as they were, bytes that are new, and the seconds of each stage. Version 3 only.',
+    example: {
+      method: 'delta',
+      bytes: 379_412_480,
+      bytes_reused: 377_100_288,
+      bytes_new: 2_312_192,
+      seconds: { tables: 0.4, compare: 0.1, copy: 0.5, compress: 0.2, metadata: 0.4 },
+    },
+  })
+  packing: PackingReport | null;
 
   /** The key itself, as it was when the job was made. */
   @Column('text')

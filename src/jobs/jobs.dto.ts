@@ -4,7 +4,7 @@ import { Allow } from 'class-validator';
 import { DryRun } from '../database/dry-run.dto.js';
 import { BuiltListQuery } from '../database/list-query.dto.js';
 import { Bool, ItemsOf, Optional, Shaped, Text } from '../errors/members.js';
-import type { HostKey, JobProgress } from '../protocol/job-report.js';
+import { type HostKey, type JobProgress, PACKING_METHODS, type PackingReport } from '../protocol/job-report.js';
 import { JOB_STATUSES, JOB_TYPES } from '../protocol/job-status.js';
 import { Job } from './job.entity.js';
 import type { JobFilterQuery } from './job-filter.js';
@@ -68,6 +68,14 @@ export class ReportJob extends UpdateJob {
   @ApiProperty({ required: false, nullable: true, type: Object, example: { stage: 'pack', done: 1024, total: null } })
   progress?: JobProgress | null;
 
+  @Shaped('an object with method, bytes, bytes_reused, bytes_new and seconds', isPacking)
+  @ApiProperty({
+    required: false,
+    type: Object,
+    example: { method: 'delta', bytes: 1024, bytes_reused: 1000, bytes_new: 24, seconds: { copy: 0.5 } },
+  })
+  packing?: PackingReport;
+
   @Shaped('a list of objects with type, key and fingerprint', isHostKeys)
   @ApiProperty({
     required: false,
@@ -105,6 +113,19 @@ function isProgress(value: unknown): boolean {
   const { stage, done, total } = value as JobProgress;
   const isCount = (count: unknown) => count === null || Number.isSafeInteger(count);
   return typeof stage === 'string' && stage.length <= 200 && isCount(done) && isCount(total);
+}
+
+function isPacking(value: unknown): boolean {
+  const { method, bytes, bytes_reused, bytes_new, seconds } = value as PackingReport;
+  const isCount = (count: unknown) => Number.isSafeInteger(count) && (count as number) >= 0;
+  const stages = Object.entries(seconds);
+  const isStage = ([stage, time]: [string, unknown]) => stage.length <= 50 && Number.isFinite(time);
+  return (
+    PACKING_METHODS.includes(method) &&
+    [bytes, bytes_reused, bytes_new].every(isCount) &&
+    stages.length <= 20 &&
+    stages.every(isStage)
+  );
 }
 
 function isHostKeys(value: unknown): boolean {

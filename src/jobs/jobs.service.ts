@@ -173,6 +173,7 @@ async function applyReport(manager: EntityManager, id: string, report: ReportJob
     resultant_image_id = job.resultant_image_id,
     status_reason,
     progress,
+    packing = job.packing,
     shell_idle_seconds = job.shell_idle_seconds,
     ...shell
   } = report;
@@ -182,6 +183,7 @@ async function applyReport(manager: EntityManager, id: string, report: ReportJob
   const values: Partial<Job> = {
     status,
     resultant_image_id,
+    packing,
     ssh_containers: containersAfter(job.ssh_containers, shell),
     ...((status !== job.status || status_reason !== undefined) && { status_reason: status_reason ?? null }),
     ...((status !== job.status || progress !== undefined) && {

@@ -20,6 +20,22 @@ export interface JobProgress {
   total: number | null;
 }
 
+/** `delta`: blocks of the source were reused; `full`: everything was compressed. */
+export const PACKING_METHODS = ['delta', 'full'] as const;
+
+/** What packing the new image took. */
+export interface PackingReport {
+  method: (typeof PACKING_METHODS)[number];
+  /** Bytes of the new image, without padding. */
+  bytes: number;
+  /** Bytes that were taken from the source as they were. */
+  bytes_reused: number;
+  /** All other bytes: what was compressed anew, and metadata. */
+  bytes_new: number;
+  /** Seconds by stage of the packing. */
+  seconds: Record<string, number>;
+}
+
 /** What a worker tells the server of its job, as the body of `PATCH /v3/jobs/{id}`. Every member is optional. */
 export interface JobReport {
   status?: JobStatus;
@@ -27,6 +43,7 @@ export interface JobReport {
   /** Why the job ended, or waits: one or two sentences that say what to change. */
   status_reason?: string;
   progress?: JobProgress | null;
+  packing?: PackingReport;
   /** Public keys that the shell of the job answers with. Sent before or with `waiting_on_user`. */
   host_keys?: HostKey[];
   /** The port that the shell really got, where the planned one was taken. */

@@ -1,4 +1,4 @@
-import type { JobProgress, HostKey } from '../protocol/job-report.js';
+import type { HostKey, JobProgress, PackingReport } from '../protocol/job-report.js';
 import type { JobStatus } from '../protocol/job-status.js';
 
 /** What the quickstart reads of a job. */
@@ -7,6 +7,7 @@ export interface JobView {
   status: JobStatus;
   status_reason: string | null;
   progress: JobProgress | null;
+  packing: PackingReport | null;
   resultant_image_id: string | null;
   shell_deadline: string | null;
   shell_idle_seconds: number | null;

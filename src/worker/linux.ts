@@ -303,7 +303,9 @@ export function extendedAttributes(path: Buffer): { name: string; value: Buffer 
 
 function extendedAttribute(file: Buffer, name: string): Buffer {
   const size = libcGetxattr(file, cString(Buffer.from(name, 'latin1')), xattrBuffer, XATTR_LIMIT);
-  return Buffer.from(xattrBuffer.subarray(0, check(size, `read an attribute of ${file.toString('utf8', 0, file.length - 1)}`)));
+  return Buffer.from(
+    xattrBuffer.subarray(0, check(size, `read an attribute of ${file.toString('utf8', 0, file.length - 1)}`)),
+  );
 }
 
 /** Bytes as C takes a text. */

@@ -18,7 +18,7 @@ const NAME_LIMIT = 1024;
  */
 export async function publishImage(
   context: PhaseContext,
-  packed: Promise<void>,
+  packed: Promise<unknown>,
   boot: BootFiles,
 ): Promise<ServerRecord> {
   const { job, ims, log } = context;
@@ -63,7 +63,7 @@ class ImageUpload {
     };
   }
 
-  async rootfs(packed: Promise<void>): Promise<ManifestArtifact> {
+  async rootfs(packed: Promise<unknown>): Promise<ManifestArtifact> {
     const { store, directory, ims, job } = this.context;
     const stored = await uploadWhileWritten({
       store,

@@ -30,7 +30,7 @@ export interface GrowingFile {
   /** Path; the file may not be there yet. Its writer goes forward, and changes nothing behind but the first part. */
   file: string;
   /** Settles when the file is whole; where it rejects, nothing is stored. */
-  written: Promise<void>;
+  written: Promise<unknown>;
   /** Bytes that the file may have; a guess, which decides on the size of parts. */
   expectedSize: number;
   onProgress: (progress: JobProgress) => Promise<void>;

@@ -13,7 +13,7 @@ const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00$/;
 const PORTS = { first: 20_000, last: 20_099 };
 /** Members that versions before the third do not know. */
-const ONLY_IN_V3 = ['status_reason', 'progress', 'ended', 'shell_deadline', 'shell_idle_seconds'];
+const ONLY_IN_V3 = ['status_reason', 'progress', 'packing', 'ended', 'shell_deadline', 'shell_idle_seconds'];
 
 let database: TestDatabase;
 let app: TestApp;
@@ -134,6 +134,7 @@ describe.each(['/v3', '/v2', ''])('%s/jobs', (version) => {
         ...(isV3 && {
           status_reason: null,
           progress: null,
+          packing: null,
           ended: null,
           shell_deadline: null,
           shell_idle_seconds: 86_400,
@@ -604,6 +605,16 @@ describe('what a worker reports (v3)', () => {
         { stage: 5, done: 1, total: 1 },
         { stage: 'a', done: 'b', total: 1 },
         { stage: 'a', done: 1.5, total: 1 },
+      ],
+    ],
+    [
+      'packing',
+      [
+        5,
+        {},
+        { method: 'magic', bytes: 1, bytes_reused: 0, bytes_new: 1, seconds: {} },
+        { method: 'full', bytes: -1, bytes_reused: 0, bytes_new: 1, seconds: {} },
+        { method: 'full', bytes: 1, bytes_reused: 0, bytes_new: 1, seconds: { compress: 'long' } },
       ],
     ],
     [

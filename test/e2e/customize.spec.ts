@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmod, link, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, link, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { ImageManifest } from '../../src/protocol/image-manifest.js';
 import { findLocation } from '../../src/protocol/artifact-link.js';
 import type { JobView } from '../../src/quickstart/api.js';
 import { buildDemoImage, type DemoImage } from '../../src/quickstart/demo-image.js';
+import { STAGES } from '../../src/worker/squashfs/stopwatch.js';
 import { System, until } from '../support/system.js';
 
 /** Puts into an image what is easily lost on the way. */
@@ -217,6 +218,16 @@ describe.each([
   it('packs as the source was packed', async () => {
     const file = await system.download(manifest.artifacts[0]!.link.path);
     expect(execFileSync('unsquashfs', ['-stat', file]).toString()).toContain(`Compression ${compression}`);
+  });
+
+  it('reuses what did not change, and says so', async () => {
+    const { packing } = await system.api.job(job.id);
+    const { size } = await stat(await system.download(manifest.artifacts[0]!.link.path));
+    expect(packing).toMatchObject({ method: 'delta', bytes_reused: expect.any(Number) });
+    expect(packing!.bytes_reused + packing!.bytes_new).toBe(packing!.bytes);
+    expect(Math.ceil(packing!.bytes / 4096) * 4096).toBe(size);
+    expect(packing!.bytes_new).toBeLessThan(size / 4);
+    expect(Object.keys(packing!.seconds).toSorted()).toEqual(STAGES.toSorted());
   });
 
   it('leaves nothing when the job is deleted', async () => {

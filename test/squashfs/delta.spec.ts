@@ -10,7 +10,16 @@ const CASES = Number(process.env['SQUASHFS_CASES'] ?? 15);
 const packing = fc.record({
   compression: fc.constantFrom('gzip', 'zstd', 'xz', 'lz4', 'lzo', 'lz4 -Xhc', 'gzip -Xcompression-level 1'),
   blockSize: fc.constantFrom('4K', '64K', '128K', '1M'),
-  option: fc.constantFrom('', '', '-always-use-fragments', '-no-fragments', '-no-duplicates', '-noI -noX', '-noD', '-no-exports'),
+  option: fc.constantFrom(
+    '',
+    '',
+    '-always-use-fragments',
+    '-no-fragments',
+    '-no-duplicates',
+    '-noI -noX',
+    '-noD',
+    '-no-exports',
+  ),
 });
 
 (canMount() ? describe : describe.skip)('packing what changed', () => {

@@ -59,7 +59,13 @@ export const edit: fc.Arbitrary<Edit> = fc.oneof(
   {
     weight: 6,
     arbitrary: fc.record({
-      do: fc.constantFrom('mkdir' as const, 'mkdir' as const, 'remove' as const, 'replaceDirectory' as const, 'fifo' as const),
+      do: fc.constantFrom(
+        'mkdir' as const,
+        'mkdir' as const,
+        'remove' as const,
+        'replaceDirectory' as const,
+        'fifo' as const,
+      ),
       path: somewhere,
     }),
   },
@@ -78,7 +84,11 @@ export const edit: fc.Arbitrary<Edit> = fc.oneof(
     uid: fc.constantFrom(0, 7, 70_000, 4_000_000_000),
     gid: fc.constantFrom(0, 9, 70_001),
   }),
-  fc.record({ do: fc.constant('touch' as const), path: somewhere, time: fc.constantFrom(0, 1, 981_173_106, 4_000_000_000) }),
+  fc.record({
+    do: fc.constant('touch' as const),
+    path: somewhere,
+    time: fc.constantFrom(0, 1, 981_173_106, 4_000_000_000),
+  }),
   fc.record({ do: fc.constantFrom('truncate' as const, 'sparse' as const), path: somewhere, size }),
   fc.record({
     do: fc.constant('device' as const),
@@ -108,7 +118,10 @@ export function apply(root: string, change: Edit): void {
     perform(change, path.join(root, change.path), 'other' in change ? path.join(root, change.other) : '');
   } catch (error) {
     const { code, status } = error as { code?: string; status?: number };
-    const isExpected = /^E(EXIST|NOENT|NOTDIR|ISDIR|NOTEMPTY|INVAL|LOOP|PERM|XDEV|NXIO|BUSY|NAMETOOLONG|SPIPE|RR_FS_\w+)$/.test(code ?? '');
+    const isExpected =
+      /^E(EXIST|NOENT|NOTDIR|ISDIR|NOTEMPTY|INVAL|LOOP|PERM|XDEV|NXIO|BUSY|NAMETOOLONG|SPIPE|RR_FS_\w+)$/.test(
+        code ?? '',
+      );
     if (!isExpected && !status) throw error;
   }
 }
@@ -129,12 +142,14 @@ function perform(change: Edit, at: string, other: string): void {
         writeSync(fd, content(1, 5000), 0, 5000, change.size);
       });
     case 'mkdir':
-      return void mkdirSync(at);
+      mkdirSync(at);
+      return;
     case 'remove':
       return rmSync(at, { recursive: true });
     case 'replaceDirectory':
       rmSync(at, { recursive: true });
-      return void mkdirSync(at);
+      mkdirSync(at);
+      return;
     case 'rename':
       return renameSync(at, other);
     case 'link':

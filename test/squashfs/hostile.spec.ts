@@ -22,7 +22,7 @@ const at = (name: string) => path.join(directory, name);
 
 /** Numbers that look random, the same for the same seed (xorshift). */
 function* numbers(seed: number): Generator<number, never, void> {
-  for (let state = seed || 1; ; ) {
+  for (let state = seed || 1; ;) {
     state ^= state << 13;
     state ^= state >>> 17;
     state ^= state << 5;
@@ -50,9 +50,13 @@ beforeAll(() => {
 afterAll(() => rmSync(directory, { recursive: true }));
 
 function pack(...options: string[]): Buffer {
-  execFileSync('mksquashfs', [at('root'), at('source'), '-noappend', '-quiet', '-no-progress', '-b', '4K', ...options], {
-    stdio: 'ignore',
-  });
+  execFileSync(
+    'mksquashfs',
+    [at('root'), at('source'), '-noappend', '-quiet', '-no-progress', '-b', '4K', ...options],
+    {
+      stdio: 'ignore',
+    },
+  );
   return readFileSync(at('source'));
 }
 
@@ -105,7 +109,9 @@ function damage(image: Buffer, random: Iterator<number, never>): Buffer {
   const next = (below: number) => random.next().value % below;
   const result = Buffer.from(image);
   const tables = Number(image.readBigUInt64LE(64));
-  const spot = [() => next(SUPERBLOCK_SIZE), () => next(image.length), () => tables + next(image.length - tables)][next(3)]!();
+  const spot = [() => next(SUPERBLOCK_SIZE), () => next(image.length), () => tables + next(image.length - tables)][
+    next(3)
+  ]!();
   const kind = next(5);
   if (kind === 0) result[spot] = result[spot]! ^ (1 << next(8));
   if (kind === 1) result.fill(0xff, spot, spot + 1 + next(8));

@@ -21,7 +21,7 @@ export class Lab {
     this.holder = spawn('unshare', ['--mount', '--propagation', 'private', 'sleep', 'infinity'], { stdio: 'ignore' });
     const own = readlinkSync('/proc/self/ns/mnt');
     const isApart = () => readlinkSync(`/proc/${this.holder.pid}/ns/mnt`) !== own;
-    for (const end = Date.now() + 5000; !isApart(); ) if (Date.now() > end) throw new Error('no mount namespace');
+    for (const end = Date.now() + 5000; !isApart();) if (Date.now() > end) throw new Error('no mount namespace');
   }
 
   stop(): void {
@@ -54,7 +54,9 @@ export class Lab {
 
   /** Packs a directory with mksquashfs. */
   pack(directory: string, image: string, options: string): void {
-    this.sh(`mksquashfs ${directory} ${image} -noappend -quiet -no-progress ${options} >/dev/null 2>log || { cat log >&2; false; }`);
+    this.sh(
+      `mksquashfs ${directory} ${image} -noappend -quiet -no-progress ${options} >/dev/null 2>log || { cat log >&2; false; }`,
+    );
   }
 
   /** Mounts an image below an overlay, with an empty layer; the overlay is then seen at `<name>/merged`. */

@@ -28,9 +28,9 @@ export async function finish(context: PhaseContext): Promise<void> {
     await cleanRoot(context, root);
     const boot = await openBootFiles(root.path, job);
     teardown.add(() => boot.close());
-    const image = await pack(context, root, boot);
+    const { image, packing } = await pack(context, root, boot);
     log('registered', { image_id: image.id });
-    await ims.report({ status: 'success', resultant_image_id: image.id });
+    await ims.report({ status: 'success', resultant_image_id: image.id, packing });
   } finally {
     await teardown.run();
   }
@@ -69,11 +69,12 @@ async function cleanRoot({ job, directory, commands }: PhaseContext, root: Mount
 /** Packs while it uploads. The first failure of either ends the other. */
 async function pack(context: PhaseContext, root: MountedRoot, boot: BootFiles) {
   const abort = new AbortController();
-  const packed = packSquashfs(context, root.path, abort.signal);
+  const packed = packSquashfs(context, root, abort.signal);
   // It may fail before anybody waits for it.
   packed.catch(() => {});
   try {
-    return await publishImage(context, packed, boot);
+    const image = await publishImage(context, packed, boot);
+    return { image, packing: await packed };
   } finally {
     abort.abort();
     await packed.catch(() => {});

@@ -25,7 +25,7 @@ const COPY_SIZE = 4 * 1024 * 1024;
 interface PendingBlock {
   content: Buffer;
   compressed: Promise<Buffer | null>;
-  place(start: number, word: number): void;
+  place: (start: number, word: number) => void;
 }
 
 export interface DataWriterOptions {

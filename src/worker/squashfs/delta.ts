@@ -1,29 +1,23 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { BadSquashfs } from './bad-squashfs.js';
-import { ContentMatcher, hashOf } from './content-match.js';
 import { type CopiedRange, DataWriter, type FragmentPlace, writeFully } from './data-writer.js';
+import { DeltaPlan, type DeltaPlanOptions } from './delta-plan.js';
 import { fileBlocks } from './file-blocks.js';
 import { type FileInode, type StoredContent, storedLength, tailLength } from './inode.js';
-import { findLiveData, type LiveData, type LiveFragment } from './live-data.js';
+import type { LiveData, LiveFragment } from './live-data.js';
 import { type MergedTree, type Overlay, readMergedTree } from './merged-tree.js';
-import { SquashfsImage } from './squashfs-image.js';
+import type { SquashfsImage } from './squashfs-image.js';
+import type { Stage } from './stopwatch.js';
 import { encodeSuperblock, FLAG, SUPERBLOCK_SIZE } from './superblock.js';
-import { leaves, type NewContent, type TreeDirectory, type TreeFile, type TreeNode } from './tree.js';
+import type { NewContent, TreeDirectory, TreeFile, TreeNode } from './tree.js';
 import { type EncodedTables, encodeTables } from './tree-writer.js';
 
-export interface DeltaOptions {
-  /** Path of the image below the overlay. */
-  source: string;
-  overlay: Overlay;
-  /** Path of the new image; it must not exist, or be empty. */
+export interface DeltaOptions extends DeltaPlanOptions {
+  /** Path of the new image; it must not exist, or be empty. Where the work ends early, what is written of it stays. */
   output: string;
-  /** With which new blocks are compressed; null for the default of the compression. */
-  level: number | null;
   /** Threads that compress; 0 for all. */
   processors: number;
-  /** Ends the work; the output stays as it is. */
-  signal: AbortSignal;
 }
 
 /** What a packing did. */
@@ -46,15 +40,8 @@ export interface DeltaReport {
   seconds: Record<Stage, number>;
 }
 
-export type Stage = 'tables' | 'compare' | 'copy' | 'compress' | 'metadata';
-
 /** The size of an image is a multiple of this, as mksquashfs has it: loop devices have sectors of up to 4 KiB. */
 const PADDING = 4096;
-/** Files of the source with the same size that are compared with a new one. */
-const TWIN_LIMIT = 8;
-/** Files that are compared or hashed at once. */
-const COMPARED_AT_ONCE = 4;
-
 /**
  * Packs what an overlay shows into a new SquashFS image of the compression and block size of its lower image, at the cost of what changed:
  * data blocks of unchanged files are copied as they are, the rest is compressed anew, and all metadata is written anew. No block of a file
@@ -63,25 +50,37 @@ const COMPARED_AT_ONCE = 4;
  * The output is written strictly forward, and the superblock, which makes it an image, last. The same input gives the same bytes.
  * @throws BadSquashfs and NotSquashfs for the source, CodecMissing, SquashfsLimit, FileChanged; the reason of the signal
  */
-export async function packDelta(options: DeltaOptions): Promise<DeltaReport> {
-  return packTree(options, (image) => readMergedTree(image, options.overlay));
+export async function packDelta({ overlay, ...options }: DeltaOptions & { overlay: Overlay }): Promise<DeltaReport> {
+  return packTree(options, (image) => readMergedTree(image, overlay));
 }
 
 /** As `packDelta`, for any tree whose old contents are those of the source. */
 export async function packTree(
-  options: Omit<DeltaOptions, 'overlay'>,
+  options: DeltaOptions,
   readTree: (image: SquashfsImage) => MergedTree,
 ): Promise<DeltaReport> {
-  const image = SquashfsImage.open(options.source, options.level);
+  const plan = await DeltaPlan.make(options, readTree);
   try {
-    const output = await open(options.output, 'w');
-    try {
-      return await new DeltaPacker(image, output, options).run(readTree);
-    } finally {
-      await output.close();
-    }
+    return await packPlan(plan, options);
   } finally {
-    image.close();
+    plan.close();
+  }
+}
+
+/**
+ * Does what was planned, as `packDelta`.
+ * @throws BadSquashfs where a block of the source is damaged, SquashfsLimit, FileChanged; the reason of the plan's signal
+ */
+export async function packPlan(
+  plan: DeltaPlan,
+  { output, processors }: Pick<DeltaOptions, 'output' | 'processors'>,
+): Promise<DeltaReport> {
+  const live = plan.findLiveData();
+  const file = await open(output, 'w');
+  try {
+    return await new DeltaPacker(plan, file, processors).run(live);
+  } finally {
+    await file.close();
   }
 }
 
@@ -94,84 +93,40 @@ class DeltaPacker {
   /** Ends of files of blocks of fragments that were packed again, by `tailKey`. */
   private readonly movedTails = new Map<string, FragmentPlace>();
   private readonly stored = new Map<NewContent, StoredContent>();
-  private readonly stopwatch = new Stopwatch();
+  private readonly image: SquashfsImage;
   private newFiles = 0;
 
   constructor(
-    private readonly image: SquashfsImage,
+    private readonly plan: DeltaPlan,
     private readonly output: FileHandle,
-    private readonly options: Omit<DeltaOptions, 'overlay'>,
+    processors: number,
   ) {
+    const { image } = plan;
+    this.image = image;
     this.blockSize = image.superblock.blockSize;
     this.writer = new DataWriter({
       output,
       codec: image.codec,
       blockSize: this.blockSize,
       position: image.dataStart,
-      threads: options.processors || availableParallelism(),
+      threads: processors || availableParallelism(),
     });
   }
 
-  async run(readTree: (image: SquashfsImage) => MergedTree): Promise<DeltaReport> {
-    const tree = this.stopwatch.time('tables', () => readTree(this.image));
-    const files = [...leaves(tree.root)].filter((node) => node.kind === 'file');
-    const originals = await this.stopwatch.timeAsync('compare', () => this.reuse(files));
-    const live = findLiveData(this.image, oldInodes(files));
-    await this.stopwatch.timeAsync('copy', () => this.copy(live));
-    await this.stopwatch.timeAsync('compress', () => this.compress(live, files, originals));
-    const fragments = await this.stopwatch.timeAsync('compress', () => this.writer.finish());
-    return this.stopwatch.timeAsync('metadata', () => this.finish(tree, fragments));
-  }
-
-  /**
-   * Finds files that are new by name only. Contents that the source has become old; of those that are equal to each other all but the first
-   * are returned with that first one.
-   */
-  private async reuse(files: TreeFile[]): Promise<Map<NewContent, NewContent>> {
-    const changed = files.filter(isNew);
-    addTwinsBySize(this.image, changed.map(({ content }) => content));
-    const matcher = new ContentMatcher(this.image);
-    await this.forEach(changed, async (file) => {
-      const twin = await matcher.findTwin(file.content);
-      if (twin) (file as TreeFile).content = { from: 'source', inode: twin };
-    });
-    return this.findEqual(files.filter(isNew).map(({ content }) => content));
-  }
-
-  private async findEqual(contents: NewContent[]): Promise<Map<NewContent, NewContent>> {
-    const bySize = groupBySize(contents);
-    const candidates = contents.filter(({ size }) => size > 0 && bySize.get(size)!.length > 1);
-    const hashes = new Map<NewContent, string>();
-    await this.forEach(candidates, async (content) => void hashes.set(content, await hashOf(content, this.blockSize)));
-    const first = new Map<string, NewContent>();
-    const originals = new Map<NewContent, NewContent>();
-    for (const content of candidates) {
-      const key = `${content.size} ${hashes.get(content)}`;
-      const original = first.get(key);
-      if (original) originals.set(content, original);
-      else first.set(key, content);
-    }
-    return originals;
-  }
-
-  private async forEach<Item>(items: readonly Item[], action: (item: Item) => Promise<void>): Promise<void> {
-    const queue = items.values();
-    const work = async () => {
-      for (const item of queue) {
-        this.options.signal.throwIfAborted();
-        await action(item);
-      }
-    };
-    await Promise.all(Array.from({ length: COMPARED_AT_ONCE }, work));
+  async run(live: LiveData): Promise<DeltaReport> {
+    const { stopwatch } = this.plan;
+    await stopwatch.time('copy', () => this.copy(live));
+    const fragments = await stopwatch.time('compress', () => this.compress(live));
+    return stopwatch.time('metadata', () => this.finish(fragments));
   }
 
   /** Copies all that stays, in the order of the source. */
   private async copy({ copied, wholeFragments }: LiveData): Promise<void> {
     await this.writeCompressorOptions();
-    const source = await open(this.options.source, 'r');
+    const source = await open(this.plan.source, 'r');
     try {
       for (const interval of copied) {
-        this.options.signal.throwIfAborted();
+        this.plan.signal.throwIfAborted();
         this.moved.push(await this.writer.copy(source, interval));
       }
     } finally {
@@ -193,20 +148,18 @@ class DeltaPacker {
     await writeFully(this.output, Buffer.concat(start), 0);
   }
 
-  private async compress(
-    live: LiveData,
-    files: TreeFile[],
-    originals: ReadonlyMap<NewContent, NewContent>,
-  ): Promise<void> {
+  /** Compresses all that is new. Returns the fragment table. */
+  private async compress(live: LiveData): Promise<Buffer> {
+    const { newContents, originals } = this.plan;
     for (const fragment of live.brokenFragments) await this.repack(fragment);
-    const contents = files.filter(isNew).map(({ content }) => content);
-    for (const content of contents) if (!originals.has(content)) this.stored.set(content, await this.store(content));
+    for (const content of newContents) if (!originals.has(content)) this.stored.set(content, await this.store(content));
     for (const [content, original] of originals) this.stored.set(content, this.stored.get(original)!);
+    return this.writer.finish();
   }
 
   /** Packs again what is needed of a block of fragments. */
   private async repack({ index, tails }: LiveFragment): Promise<void> {
-    this.options.signal.throwIfAborted();
+    this.plan.signal.throwIfAborted();
     const { start, word } = this.image.fragment(index);
     const content = await this.image.block(start, word);
     if (tails.some(({ end }) => end > content.length))
@@ -226,7 +179,7 @@ class DeltaPacker {
     let number = 0;
     let holes = 0;
     for await (const block of fileBlocks(path, size, this.blockSize)) {
-      this.options.signal.throwIfAborted();
+      this.plan.signal.throwIfAborted();
       if (number * 4 === blocks.length) stored.fragment = await this.writer.tail(block);
       else if (isZero(block)) holes += block.length;
       else await this.storeBlock(stored, number, block);
@@ -252,10 +205,11 @@ class DeltaPacker {
     return size < this.blockSize || (flags & FLAG.alwaysFragments) !== 0;
   }
 
-  private async finish({ root, droppedXattrs }: MergedTree, fragments: Buffer): Promise<DeltaReport> {
+  private async finish(fragments: Buffer): Promise<DeltaReport> {
+    const { root, droppedXattrs } = this.plan.tree;
     const { position } = this.writer;
     const tables = encodeTables(this.image.codec, root, (file) => this.contentOf(file), fragments, position);
-    this.options.signal.throwIfAborted();
+    this.plan.signal.throwIfAborted();
     const bytes = position + tables.bytes.length;
     await writeFully(this.output, Buffer.concat([tables.bytes, Buffer.alloc(-bytes & (PADDING - 1))]), position);
     await writeFully(this.output, this.superblock(tables, fragments, bytes, newest(root)), 0);
@@ -267,7 +221,7 @@ class DeltaPacker {
       newFiles: this.newFiles,
       droppedXattrs,
       copied: this.moved,
-      seconds: this.stopwatch.seconds,
+      seconds: this.plan.stopwatch.seconds,
     };
   }
 
@@ -307,36 +261,6 @@ class DeltaPacker {
   }
 }
 
-function isNew(file: TreeFile): file is TreeFile & { content: NewContent } {
-  return file.content.from === 'file';
-}
-
-function oldInodes(files: TreeFile[]): FileInode[] {
-  return files.flatMap(({ content }) => (content.from === 'source' ? [content.inode] : []));
-}
-
-/** Adds files of the source that have the same size, whatever their names. */
-function addTwinsBySize(image: SquashfsImage, contents: NewContent[]): void {
-  const bySize = groupBySize(contents);
-  bySize.delete(0);
-  if (bySize.size === 0) return;
-  for (const inode of image.inodes()) {
-    if (inode.kind !== 'file') continue;
-    for (const { twins } of bySize.get(inode.size) ?? [])
-      if (twins.length < TWIN_LIMIT && !twins.some(({ number }) => number === inode.number)) twins.push(inode);
-  }
-}
-
-function groupBySize(contents: NewContent[]): Map<number, NewContent[]> {
-  const groups = new Map<number, NewContent[]>();
-  for (const content of contents) {
-    const group = groups.get(content.size);
-    if (group) group.push(content);
-    else groups.set(content.size, [content]);
-  }
-  return groups;
-}
-
 function tailKey(index: number, offset: number, length: number): string {
   return `${index} ${offset} ${length}`;
 }
@@ -354,23 +278,4 @@ function newest(directory: TreeDirectory): number {
     node.kind === 'directory' ? newest(node) : node.mtime,
   );
   return times.reduce((latest, time) => Math.max(latest, time), directory.mtime);
-}
-
-/** Adds up how long stages take. */
-class Stopwatch {
-  readonly seconds: Record<Stage, number> = { tables: 0, compare: 0, copy: 0, compress: 0, metadata: 0 };
-
-  time<Result>(stage: Stage, action: () => Result): Result {
-    const start = performance.now();
-    const result = action();
-    this.seconds[stage] += (performance.now() - start) / 1000;
-    return result;
-  }
-
-  async timeAsync<Result>(stage: Stage, action: () => Promise<Result>): Promise<Result> {
-    const start = performance.now();
-    const result = await action();
-    this.seconds[stage] += (performance.now() - start) / 1000;
-    return result;
-  }
 }

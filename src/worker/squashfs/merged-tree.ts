@@ -119,8 +119,7 @@ class OverlayWalk {
     const kind = kindOf(stats);
     const attributes = this.attributes(path, stats);
     const place = this.overlay.merged + path;
-    if (kind === 'symlink')
-      return { kind, ...attributes, target: readlinkSync(bytes(place), { encoding: 'buffer' }) };
+    if (kind === 'symlink') return { kind, ...attributes, target: readlinkSync(bytes(place), { encoding: 'buffer' }) };
     if (kind === 'fifo' || kind === 'socket') return { kind, ...attributes };
     if (kind === 'block device' || kind === 'character device')
       return { kind, ...attributes, device: encodeDevice(stats.rdev) };

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { read } from 'node:fs';
 import { BadSquashfs } from './bad-squashfs.js';
-import { type Codec, loadCodec } from './codec.js';
+import type { Codec } from './codec.js';
 import { FieldReader } from './field-reader.js';
 import { ImageFile } from './image-file.js';
 import {
@@ -15,6 +15,7 @@ import {
   readInode,
   SMALLEST_INODE,
 } from './inode.js';
+import { loadCodec } from './load-codec.js';
 import { MetadataReader, type MetadataTable } from './metadata-reader.js';
 import { FLAG, type MetadataReference, parseSuperblock, type Superblock, SUPERBLOCK_SIZE } from './superblock.js';
 import { type Xattr, XattrTable } from './xattrs.js';

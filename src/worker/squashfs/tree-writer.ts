@@ -245,7 +245,10 @@ function directoryBody(directory: {
         u32s(links, size, start.block, parent),
         u16s(indexes.length, start.offset),
         u32s(xattrs),
-        ...indexes.flatMap(({ byte, block, name }) => [u32s(byte, block, name.length - 1), Buffer.from(name, 'latin1')]),
+        ...indexes.flatMap(({ byte, block, name }) => [
+          u32s(byte, block, name.length - 1),
+          Buffer.from(name, 'latin1'),
+        ]),
       ]),
   };
 }
@@ -255,8 +258,7 @@ function fileBody({ start, size, sparse, blocks, fragment }: StoredContent, link
   const isSmall = start <= 0xffff_ffff && size <= 0xffff_ffff && sparse === 0 && links === 1;
   return {
     basic: isSmall ? Buffer.concat([u32s(start, index, offset, size), blocks]) : null,
-    extended: (xattrs) =>
-      Buffer.concat([u64s(start, size, sparse), u32s(links, index, offset, xattrs), blocks]),
+    extended: (xattrs) => Buffer.concat([u64s(start, size, sparse), u32s(links, index, offset, xattrs), blocks]),
   };
 }
 

@@ -1,0 +1,149 @@
+import { ContentMatcher, hashOf } from './content-match.js';
+import { findLiveData, type LiveData } from './live-data.js';
+import type { MergedTree } from './merged-tree.js';
+import { SquashfsImage } from './squashfs-image.js';
+import { Stopwatch } from './stopwatch.js';
+import { leaves, type NewContent, type TreeFile } from './tree.js';
+
+export interface DeltaPlanOptions {
+  /** Path of the image that contents are taken from. */
+  source: string;
+  /** With which new blocks will be compressed; null for the default of the compression. */
+  level: number | null;
+  /** Ends the work. */
+  signal: AbortSignal;
+}
+
+/** A file with a content that the source lacks. */
+export type NewFile = TreeFile & { content: NewContent };
+
+/** Files of the source with the same size that are compared with a new one. */
+const TWIN_LIMIT = 8;
+/** Files that are compared or hashed at once. */
+const COMPARED_AT_ONCE = 4;
+
+/** What a new image takes from its source, and what has to be compressed for it. Nothing is written yet. */
+export class DeltaPlan {
+  /** All files of the tree, each once, in its order. */
+  readonly files: TreeFile[];
+  readonly stopwatch = new Stopwatch();
+
+  private constructor(
+    readonly image: SquashfsImage,
+    readonly tree: MergedTree,
+    private readonly options: DeltaPlanOptions,
+    /** Of new contents that are equal to each other, all but the first; with that first one. */
+    readonly originals: Map<NewContent, NewContent>,
+  ) {
+    this.files = [...leaves(tree.root)].filter((node) => node.kind === 'file');
+  }
+
+  /**
+   * Plans an image of a tree whose old contents are those of the source. The caller closes the plan.
+   * @throws BadSquashfs and NotSquashfs for the source, CodecMissing; FileChanged, the reason of the signal
+   */
+  static async make(options: DeltaPlanOptions, readTree: (image: SquashfsImage) => MergedTree): Promise<DeltaPlan> {
+    const image = SquashfsImage.open(options.source, options.level);
+    try {
+      const started = performance.now();
+      const plan = new DeltaPlan(image, readTree(image), options, new Map());
+      plan.stopwatch.add('tables', started);
+      await plan.stopwatch.time('compare', () => plan.reuse());
+      return plan;
+    } catch (error) {
+      image.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.image.close();
+  }
+
+  /** Path of the source. */
+  get source(): string {
+    return this.options.source;
+  }
+
+  /** Ends the work when it is told to. */
+  get signal(): AbortSignal {
+    return this.options.signal;
+  }
+
+  /**
+   * What of the source is needed.
+   * @throws BadSquashfs
+   */
+  findLiveData(): LiveData {
+    const old = this.files.flatMap(({ content }) => (content.from === 'source' ? [content.inode] : []));
+    return findLiveData(this.image, old);
+  }
+
+  /** What has to be compressed, in the order of the tree. */
+  get newContents(): NewContent[] {
+    return this.files.filter(isNew).map(({ content }) => content);
+  }
+
+  /** Finds files that are new by name only: contents that the source has become old. */
+  private async reuse(): Promise<void> {
+    addTwinsBySize(this.image, this.newContents);
+    const matcher = new ContentMatcher(this.image);
+    await this.forEach(this.files.filter(isNew), async (file) => {
+      const twin = await matcher.findTwin(file.content);
+      if (twin) (file as TreeFile).content = { from: 'source', inode: twin };
+    });
+    await this.findEqual(this.newContents);
+  }
+
+  private async findEqual(contents: NewContent[]): Promise<void> {
+    const { blockSize } = this.image.superblock;
+    const bySize = groupBySize(contents);
+    const candidates = contents.filter(({ size }) => size > 0 && bySize.get(size)!.length > 1);
+    const hashes = new Map<NewContent, string>();
+    await this.forEach(candidates, async (content) => void hashes.set(content, await hashOf(content, blockSize)));
+    const first = new Map<string, NewContent>();
+    for (const content of candidates) {
+      const key = `${content.size} ${hashes.get(content)}`;
+      const original = first.get(key);
+      if (original) this.originals.set(content, original);
+      else first.set(key, content);
+    }
+  }
+
+  private async forEach<Item>(items: readonly Item[], action: (item: Item) => Promise<void>): Promise<void> {
+    const queue = items.values();
+    const work = async () => {
+      for (const item of queue) {
+        this.options.signal.throwIfAborted();
+        await action(item);
+      }
+    };
+    await Promise.all(Array.from({ length: COMPARED_AT_ONCE }, work));
+  }
+}
+
+function isNew(file: TreeFile): file is NewFile {
+  return file.content.from === 'file';
+}
+
+/** Adds files of the source that have the same size, whatever their names. */
+function addTwinsBySize(image: SquashfsImage, contents: NewContent[]): void {
+  const bySize = groupBySize(contents);
+  bySize.delete(0);
+  if (bySize.size === 0) return;
+  for (const inode of image.inodes()) {
+    if (inode.kind !== 'file') continue;
+    for (const { twins } of bySize.get(inode.size) ?? [])
+      if (twins.length < TWIN_LIMIT && !twins.some(({ number }) => number === inode.number)) twins.push(inode);
+  }
+}
+
+function groupBySize(contents: NewContent[]): Map<number, NewContent[]> {
+  const groups = new Map<number, NewContent[]>();
+  for (const content of contents) {
+    const group = groups.get(content.size);
+    if (group) group.push(content);
+    else groups.set(content.size, [content]);
+  }
+  return groups;
+}

@@ -5,6 +5,7 @@ import { ShellDeadlines1795478000000 } from './1795478000000-shell-deadlines.js'
 import { RemoteBuildNodes1795481000000 } from './1795481000000-remote-build-nodes.js';
 import { FiltersAndKeys1795488000000 } from './1795488000000-filters-and-keys.js';
 import { RunnerLeases1795490000000 } from './1795490000000-runner-leases.js';
+import { RecipesOfJobs1795492000000 } from './1795492000000-recipes-of-jobs.js';
 import { PackingReports1795494000000 } from './1795494000000-packing-reports.js';
 
 /** Every migration, oldest first. A list, since globs differ between source and build. */
@@ -16,5 +17,6 @@ export const migrations = [
   RemoteBuildNodes1795481000000,
   FiltersAndKeys1795488000000,
   RunnerLeases1795490000000,
+  RecipesOfJobs1795492000000,
   PackingReports1795494000000,
 ];

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { ENV, type EnvKind, type EnvName, type EnvValues, type EnvVariable } from './env.js';
 
 /** A start-up error that names every bad variable, and never a value. */
@@ -51,6 +52,13 @@ export interface Config {
     readonly shellSeconds: number;
     readonly shellIdleSeconds: number;
     readonly retentionSeconds: number;
+    readonly recipes: {
+      /** Public keys by which packages are checked; null for none. */
+      readonly signingKeysDir: string | null;
+      readonly repositorySeconds: number;
+      readonly maxMib: number;
+      readonly maxEntries: number;
+    };
     readonly packing: {
       readonly compression: 'source' | 'gzip' | 'zstd' | 'xz' | 'lz4' | 'lzo';
       readonly gzipLevel: number;
@@ -78,6 +86,8 @@ export interface Config {
       readonly listenAddress: string;
       readonly host: string;
       readonly diskReserveMib: number;
+      /** Where the Python environment with KIWI-NG is kept. */
+      readonly kiwiDir: string;
     };
   };
 }
@@ -248,6 +258,12 @@ function nestJobs(values: EnvValues): Config['jobs'] {
     shellSeconds: values.JOB_SHELL_SECONDS,
     shellIdleSeconds: values.JOB_SHELL_IDLE_SECONDS,
     retentionSeconds: values.JOB_RETENTION_SECONDS,
+    recipes: {
+      signingKeysDir: values.JOB_SIGNING_KEYS_DIR ?? null,
+      repositorySeconds: values.JOB_REPOSITORY_SECONDS,
+      maxMib: values.JOB_RECIPE_MAX_MIB,
+      maxEntries: values.JOB_RECIPE_MAX_ENTRIES,
+    },
     packing: {
       compression: values.JOB_SQUASHFS_COMPRESSION,
       gzipLevel: values.JOB_SQUASHFS_GZIP_LEVEL,
@@ -262,6 +278,7 @@ function nestJobs(values: EnvValues): Config['jobs'] {
       listenAddress: values.JOB_SSH_LISTEN_ADDRESS,
       host: values.JOB_SSH_HOST ?? values.JOB_SSH_LISTEN_ADDRESS,
       diskReserveMib: values.JOB_DISK_RESERVE_MIB,
+      kiwiDir: path.resolve(values.JOB_KIWI_DIR ?? path.join(values.STATE_DIR, 'kiwi')),
     },
   };
 }

@@ -157,8 +157,17 @@ const variables = {
     0,
     10 * YEAR,
   ),
+  JOB_KIWI_DIR: text(
+    'Directory for the Python environment with KIWI-NG, in which recipes are built. The first create job makes it, or `npm run setup:create`. Unset: `kiwi` below STATE_DIR.',
+  ),
+  JOB_SIGNING_KEYS_DIR: text(
+    'Directory of public keys, a file each, by which recipes may check what they install. Unset: none.',
+  ),
+  JOB_REPOSITORY_SECONDS: integer('Seconds in which all repositories of a recipe have to answer.', 500, 1, WEEK),
+  JOB_RECIPE_MAX_MIB: integer('Largest unpacked recipe, MiB.', 2048, 1, 1_048_576),
+  JOB_RECIPE_MAX_ENTRIES: integer('Most files, directories and links of a recipe.', 50_000, 1, 10_000_000),
   JOB_SQUASHFS_COMPRESSION: choice(
-    'Compression of new images; `source` keeps that of the image that was customized.',
+    'Compression of new images; `source` keeps that of the image that was customized, and is gzip for an image that is built.',
     ['source', 'gzip', 'zstd', 'xz', 'lz4', 'lzo'],
     'source',
   ),

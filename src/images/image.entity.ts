@@ -7,6 +7,21 @@ import { type Arch, ARCHES } from '../protocol/arch.js';
 import type { ArtifactLink } from '../protocol/artifact-link.js';
 import type { ImageMetadata } from './image-metadata.js';
 
+/** The recipe that an image was built from, as it was then. */
+export class ImageRecipe {
+  @Uuid()
+  @ApiProperty({ format: 'uuid' })
+  id: string;
+
+  @Text()
+  @ApiProperty()
+  name: string;
+
+  @Text({ blank: true })
+  @ApiProperty({ description: 'Entity tag of the archive of the recipe.' })
+  etag: string;
+}
+
 /** An image: the root file system, kernel and initrd that its manifest lists. */
 // Indexes of every kind are described by the migrations: several are partial, or of expressions.
 @Index('images_unlinked_job', { synchronize: false })
@@ -63,6 +78,17 @@ export class Image {
     description: 'The job that made the image.',
   })
   job_id: string | null;
+
+  @Column('jsonb', { nullable: true })
+  @Nested(ImageRecipe, { nullable: true })
+  @OnlyInV3()
+  @ApiProperty({
+    type: ImageRecipe,
+    nullable: true,
+    required: false,
+    description: 'The recipe that the image was built from, where a create job made it.',
+  })
+  recipe: ImageRecipe | null;
 
   /** Where the link leads when all artifacts are at home; null where that is what `link` says. */
   @Column('jsonb', { nullable: true })

@@ -20,7 +20,7 @@ export class CreateImage extends PickType(Image, ['name', 'link', 'arch'] as con
 /** What a worker sends to register the image that its job is making. */
 export class CreateImageOfJob extends IntersectionType(
   CreateImage,
-  PartialType(PickType(Image, ['job_id'] as const)),
+  PartialType(PickType(Image, ['job_id', 'recipe'] as const)),
 ) {}
 
 /** What a client sends to change an image: the link, once, the architecture, or one tag. */

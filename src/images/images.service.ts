@@ -65,6 +65,7 @@ export class ImagesService implements KnowsRecords {
       arch: body.arch ?? 'x86_64',
       metadata,
       job_id: body.job_id ?? null,
+      recipe: body.recipe ?? null,
       artifacts_known: found !== null,
     } as const;
     try {

@@ -36,6 +36,8 @@ async function localLauncher(config: Config, surroundings: JobSurroundings): Pro
       S3_SSL_VALIDATE: String(config.s3.sslValidate),
       S3_REGION: config.s3.region,
       DISK_RESERVE_MIB: String(local.diskReserveMib),
+      KIWI_DIR: local.kiwiDir,
+      SIGNING_KEYS_DIR: config.jobs.recipes.signingKeysDir ?? '',
     },
     ...local,
     findLocalFile: (location) => surroundings.findLocalFile(location),

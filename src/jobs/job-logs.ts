@@ -28,7 +28,7 @@ export class JobLogs {
 
   /** Keeps the logs of a job that has ended. Safe to repeat. */
   async keep(job: Job): Promise<void> {
-    for (const container of containersOf(job.job_type)) {
+    for (const container of containersOf(job)) {
       const body = await buffer(this.launcher.log(job.id, container, 0, null));
       if (body.length)
         await this.store.put(this.locationOf(job.id, container), { body, contentType: 'text/plain; charset=utf-8' });

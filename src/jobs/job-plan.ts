@@ -4,7 +4,7 @@ import type { JobType } from '../protocol/job-status.js';
 import type { Config } from '../config/config.js';
 import type { ConnectionInfo } from './launcher/job-launcher.js';
 import { resourceNames } from './launcher/resource-names.js';
-import type { Job, SshContainer } from './job.entity.js';
+import type { Job, JobRecipe, SshContainer } from './job.entity.js';
 
 /** Seconds for which the servers of a runner answer for its jobs without saying so again. */
 export const LEASE_SECONDS = 60;
@@ -31,6 +31,8 @@ export interface JobSource {
   /** What the recipe asks for; null for images, which do not say. */
   requireDkms: boolean | null;
   artifact: Omit<SourceSpec, 'file'>;
+  /** Null for images. */
+  recipe: JobRecipe | null;
 }
 
 /** The decisions that are made outside of the plan. */
@@ -102,6 +104,7 @@ export function planJob(
     packing: null,
     public_key: circumstances.publicKey,
     source: source.artifact,
+    recipe: source.recipe,
     runner: circumstances.runner,
     launched: null,
     lease_until: new Date(circumstances.created.getTime() + LEASE_SECONDS * 1000),

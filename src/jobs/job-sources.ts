@@ -35,7 +35,16 @@ export class JobSources {
     if (!recipe.link) throw problems.jobSourceUnlinked('recipe', recipe.id);
     const artifact = findLocation(recipe.link.path)!;
     const found = await this.head(artifact, recipe.link.path);
-    return { arch: recipe.arch, requireDkms: recipe.require_dkms, artifact: { artifact, ...found } };
+    return {
+      arch: recipe.arch,
+      requireDkms: recipe.require_dkms,
+      artifact: { artifact, ...found },
+      recipe: {
+        name: recipe.name,
+        recipe_type: recipe.recipe_type,
+        template_dictionary: recipe.template_dictionary ?? [],
+      },
+    };
   }
 
   private async imageSource(id: string): Promise<JobSource> {
@@ -45,7 +54,7 @@ export class JobSources {
     const rootfs = rootfsOf(await this.links.readManifest(image.link));
     const artifact = locationOf(rootfs);
     const found = await this.head(artifact, rootfs.link.path, rootfs.md5);
-    return { arch: image.arch, requireDkms: null, artifact: { artifact, ...found } };
+    return { arch: image.arch, requireDkms: null, artifact: { artifact, ...found }, recipe: null };
   }
 
   /** @param listed md5 that the manifest gives: what stands at the artifact itself is newer */

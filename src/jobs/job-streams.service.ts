@@ -61,7 +61,7 @@ function lastEventId({ headers }: FastifyRequest): string | undefined {
 }
 
 function chosenContainers(job: Job, container: string | undefined): string[] {
-  const all = containersOf(job.job_type);
+  const all = containersOf(job);
   if (container && !all.includes(container))
     throw problems.badQuery(`container: this job has ${all.join(', ') || 'none that print a log'}`);
   return container ? [container] : all;

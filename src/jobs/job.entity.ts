@@ -5,9 +5,17 @@ import { Hidden, OnlyInV3, Time, V3_ONLY } from '../database/wire.js';
 import { Bool, OneOf, Optional, PositiveInteger, Text, Uuid } from '../errors/members.js';
 import { type Arch, ARCHES } from '../protocol/arch.js';
 import type { HostKey, JobProgress, PackingReport } from '../protocol/job-report.js';
-import type { SourceSpec } from '../protocol/job-spec.js';
+import type { SourceSpec, TemplateValue } from '../protocol/job-spec.js';
 import { JOB_STATUSES, JOB_TYPES, type JobStatus, type JobType } from '../protocol/job-status.js';
 import type { ConnectionInfo } from './launcher/job-launcher.js';
+
+/** What a job keeps of the recipe that it builds from. */
+export interface JobRecipe {
+  name: string;
+  /** `kiwi-ng` or `packer`. */
+  recipe_type: string;
+  template_dictionary: TemplateValue[];
+}
 
 /** The ssh environment of a job. */
 export interface SshContainer {
@@ -242,6 +250,11 @@ export class Job {
   @Column('jsonb')
   @Hidden()
   source: Omit<SourceSpec, 'file'>;
+
+  /** The recipe that the job builds from, as it was when the job was made; null for customize jobs. */
+  @Column('jsonb', { nullable: true })
+  @Hidden()
+  recipe: JobRecipe | null;
 
   /** The launcher that the job belongs to: one for each state directory of local servers. */
   @Column('text')

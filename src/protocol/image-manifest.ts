@@ -7,6 +7,8 @@ export const ARTIFACT_TYPE = {
   initrd: 'application/vnd.cray.image.initrd',
   debugKernel: 'application/vnd.cray.image.debug.kernel',
   bootParameters: 'application/vnd.cray.image.parameters.boot',
+  /** The list of all packages of the image; ours. */
+  packages: 'application/vnd.cray.image.packages',
 } as const;
 
 /** Largest manifest that is read, bytes. Boot services refuse larger ones too. */

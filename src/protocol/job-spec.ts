@@ -1,10 +1,22 @@
 import type { Arch } from './arch.js';
 import type { ArtifactLocation } from './artifact-link.js';
-import type { JobType } from './job-status.js';
 
-/** Names of the phases of a job. A phase is a process of the worker: a container in a pod, a sandboxed child on one machine. */
-export const PHASES = ['fetch-image', 'shell', 'finish'] as const;
-export type PhaseName = (typeof PHASES)[number];
+/** Phases of a customize job. A phase is a process of the worker: a container in a pod, a sandboxed child on one machine. */
+export const CUSTOMIZE_PHASES = ['fetch-image', 'shell', 'finish'] as const;
+export type CustomizePhase = (typeof CUSTOMIZE_PHASES)[number];
+/** Phases of a create job. The shell is there where a failed build is to be looked at. */
+export const CREATE_PHASES = [
+  'fetch-recipe',
+  'wait-for-repos',
+  'build-ca-rpm',
+  'build-image',
+  'shell',
+  'finish',
+] as const;
+export type CreatePhase = (typeof CREATE_PHASES)[number];
+export type PhaseName = CustomizePhase | CreatePhase;
+/** Names of all phases. */
+export const PHASES: readonly PhaseName[] = [...new Set<PhaseName>([...CUSTOMIZE_PHASES, ...CREATE_PHASES])];
 
 /** Compression of a SquashFS image, by the names that mksquashfs takes. */
 export type Compression = 'gzip' | 'zstd' | 'xz' | 'lz4' | 'lzo';
@@ -31,7 +43,7 @@ export interface ShellSpec {
   port: number;
 }
 
-/** The image that a customize job starts from. */
+/** The artifact that a job starts from: the rootfs of an image, or the archive of a recipe. */
 export interface SourceSpec {
   artifact: ArtifactLocation;
   etag: string;
@@ -43,13 +55,30 @@ export interface SourceSpec {
   file: string | null;
 }
 
-/**
- * All that the worker needs to know of a job, written once when the job is launched. Phases read it from `job.json` in the job
- * directory. It holds values, never text for a shell or for a configuration file.
- */
-export interface JobSpec {
+/** A value that the templates of a recipe are filled with. */
+export interface TemplateValue {
+  key: string;
+  value: string;
+}
+
+/** The recipe that a create job builds from, as it was when the job was made. */
+export interface RecipeSpec {
+  id: string;
+  name: string;
+  template_dictionary: TemplateValue[];
+}
+
+/** What an archive may hold at most. */
+export interface UnpackLimits {
+  /** Bytes of all files together. */
+  maxBytes: number;
+  /** Files, directories and links together. */
+  maxEntries: number;
+}
+
+/** What the specifications of all jobs have. */
+interface AnyJobSpec {
   job_id: string;
-  job_type: JobType;
   arch: Arch;
   image_root_archive_name: string;
   kernel_file_name: string;
@@ -63,7 +92,6 @@ export interface JobSpec {
   /** One OpenSSH public key line, or several. */
   public_key: string;
   source: SourceSpec;
-  shell: ShellSpec;
   packing: Packing;
   /** Bucket that the new image goes to. */
   bucket: string;
@@ -72,3 +100,26 @@ export interface JobSpec {
   /** Base url of the server, with or without a path prefix, without a slash at its end. */
   server_url: string;
 }
+
+/** A job that changes an image in a shell. */
+export interface CustomizeSpec extends AnyJobSpec {
+  job_type: 'customize';
+  shell: ShellSpec;
+}
+
+/** A job that builds an image from a recipe. */
+export interface CreateSpec extends AnyJobSpec {
+  job_type: 'create';
+  recipe: RecipeSpec;
+  /** Where a failed build can be looked at; null where nobody asked for that. */
+  shell: ShellSpec | null;
+  unpackLimits: UnpackLimits;
+  /** Seconds in which all repositories of the recipe have to answer. */
+  repositorySeconds: number;
+}
+
+/**
+ * All that the worker needs to know of a job, written once when the job is launched. Phases read it from `job.json` in the job
+ * directory. It holds values, never text for a shell or for a configuration file.
+ */
+export type JobSpec = CustomizeSpec | CreateSpec;

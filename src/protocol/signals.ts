@@ -21,7 +21,15 @@ export interface ShellOutcome {
   root: 'overlay' | 'tree';
 }
 
-/** Name of the outcome file. */
+/** What the phase `build-image` hands to the phases after it, as the file `build.json` in the job directory. */
+export interface BuildOutcome {
+  /** Why the build failed, where a shell is to be opened in what it left; null where it worked. */
+  failure: string | null;
+}
+
+/** Name of the outcome of the build in the job directory. */
+export const BUILD_FILE = 'build.json';
+/** Name of the outcome file in the job directory. */
 export const OUTCOME_FILE = 'outcome.json';
 /** Name of the job specification in the job directory. */
 export const SPEC_FILE = 'job.json';

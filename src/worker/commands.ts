@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { Readable } from 'node:stream';
+import { PassThrough, type Readable } from 'node:stream';
 
 /** Where commands are looked for: sshd and mount live in sbin, which a poor PATH leaves out. */
 export const COMMAND_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -91,6 +91,13 @@ export abstract class Commands {
    * @throws CommandMissing
    */
   abstract start(command: string, args: readonly string[], options?: CommandOptions): Promise<RunningCommand>;
+
+  /**
+   * Starts a command whose standard output is a stream of bytes. The stream fails with CommandFailed where the command does; who
+   * destroys the stream ends the command.
+   * @throws CommandMissing
+   */
+  abstract read(command: string, args: readonly string[], options?: CommandOptions): Promise<Readable>;
 }
 
 /** The last bytes of a stream. */
@@ -123,7 +130,7 @@ function splitLines(stream: Readable, onLine: (line: string) => void): void {
 /** The commands of this machine. */
 export class SystemCommands extends Commands {
   override async run(command: string, args: readonly string[], options: CommandOptions = {}) {
-    const child = await this.spawn(command, args, options);
+    const child = await this.spawnText(command, args, options);
     let stdout = '';
     child.stdout!.on('data', (chunk: string) => {
       stdout += chunk;
@@ -135,11 +142,30 @@ export class SystemCommands extends Commands {
   }
 
   override async start(command: string, args: readonly string[], options: CommandOptions = {}) {
-    const child = await this.spawn(command, args, options);
+    const child = await this.spawnText(command, args, options);
     const ended = this.watch(child, options);
     // What nobody listens to must be read all the same, or the command stops when the pipe is full.
     child.stdout!.resume();
     return { pid: child.pid!, ended, kill: (signal: NodeJS.Signals = 'SIGKILL') => void child.kill(signal) };
+  }
+
+  override async read(command: string, args: readonly string[], options: CommandOptions = {}): Promise<Readable> {
+    const child = await this.spawn(command, args, options);
+    child.stderr!.setEncoding('utf8');
+    const output = new PassThrough();
+    const ended = this.watch(child, options);
+    output.once('close', () => void child.kill('SIGKILL'));
+    // The end of its output is passed on only when it is known how the command ended: a part must not pass for the whole.
+    child.stdout!.pipe(output, { end: false });
+    void ended.then((end) => (end.code === 0 ? output.end() : output.destroy(new CommandFailed(command, end))));
+    return output;
+  }
+
+  private async spawnText(command: string, args: readonly string[], options: CommandOptions): Promise<ChildProcess> {
+    const child = await this.spawn(command, args, options);
+    child.stdout!.setEncoding('utf8');
+    child.stderr!.setEncoding('utf8');
+    return child;
   }
 
   private async spawn(command: string, args: readonly string[], options: CommandOptions): Promise<ChildProcess> {
@@ -150,8 +176,6 @@ export class SystemCommands extends Commands {
       signal: options.signal,
       killSignal: 'SIGKILL',
     });
-    child.stdout!.setEncoding('utf8');
-    child.stderr!.setEncoding('utf8');
     await once(child, 'spawn').catch((error: NodeJS.ErrnoException) => {
       throw error.syscall ? new CommandMissing(command, { cause: error }) : error;
     });

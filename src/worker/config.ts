@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { S3Options } from '../artifacts/s3-requests.js';
-import type { JobSpec, PhaseName } from '../protocol/job-spec.js';
-import { PHASES } from '../protocol/job-spec.js';
+import { type JobSpec, type PhaseName, PHASES } from '../protocol/job-spec.js';
 
 /** Where phases run. */
 export type Place = 'machine' | 'pod';
@@ -19,6 +18,10 @@ export interface WorkerConfig {
   store: S3Options | null;
   /** Bytes of the job's disk that stay free. */
   diskReserve: number;
+  /** Where the Python environment with KIWI-NG is kept; null where nothing is built. */
+  kiwiDirectory: string | null;
+  /** Public keys by which packages are checked; null for none. */
+  signingKeysDirectory: string | null;
 }
 
 function variable(name: string): string {
@@ -57,5 +60,7 @@ export function readWorkerConfig([phase, specFile]: readonly string[]): WorkerCo
     place: process.env['JOB_SANDBOX'] === 'pod' ? 'pod' : 'machine',
     store: process.env['S3_ENDPOINT'] === undefined ? null : storeOptions(),
     diskReserve: Number(variable('DISK_RESERVE_MIB')) * 1024 * 1024,
+    kiwiDirectory: process.env['KIWI_DIR'] || null,
+    signingKeysDirectory: process.env['SIGNING_KEYS_DIR'] || null,
   };
 }

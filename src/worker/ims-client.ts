@@ -8,6 +8,8 @@ export interface NewImage {
   name: string;
   arch: Arch;
   job_id: string;
+  /** What the image was built from, where it was. */
+  recipe?: { id: string; name: string; etag: string };
 }
 
 /** A record as the server answers it; members that the worker does not read are handed on as they are. */

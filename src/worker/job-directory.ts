@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { JOB_FILES } from '../protocol/pod-paths.js';
-import { OUTCOME_FILE, SPEC_FILE } from '../protocol/signals.js';
+import { BUILD_FILE, OUTCOME_FILE, SPEC_FILE } from '../protocol/signals.js';
 
 /**
  * Names of all that phases keep of a job. The directory is one file system, is shared by all phases of the job and by nothing else,
@@ -49,7 +49,47 @@ export class JobDirectory {
     return this.at('layer.mapped');
   }
 
-  /** The whole image root, unpacked, where it cannot be mounted. */
+  /** The archive of the recipe, until it is unpacked. */
+  get archive(): string {
+    return this.at('recipe.archive');
+  }
+
+  /** The recipe, unpacked, its templates filled in. */
+  get recipe(): string {
+    return this.at('recipe');
+  }
+
+  /** The certificate of the site CA as a package. */
+  get caPackage(): string {
+    return this.at('cray_ca_cert-1.0.1-1.noarch.rpm');
+  }
+
+  /** What KIWI-NG makes. */
+  get build(): string {
+    return this.at('build');
+  }
+
+  /** Settings of KIWI-NG. */
+  get kiwiConfig(): string {
+    return this.at('kiwi.yml');
+  }
+
+  /** Stands in for directories of the machine that a build would write to. */
+  get scratch(): string {
+    return this.at('scratch');
+  }
+
+  /** How the build ended. */
+  get buildOutcome(): string {
+    return this.at(BUILD_FILE);
+  }
+
+  /** The list of all packages of the image, as KIWI-NG writes it; missing where it wrote none. */
+  get packages(): string {
+    return this.at('packages');
+  }
+
+  /** The whole image root: unpacked where it cannot be mounted, or built. */
   get tree(): string {
     return this.at(JOB_FILES.tree);
   }

@@ -213,14 +213,34 @@ export class OpenPath {
  * @throws SystemCallFailed with ENOENT, ENOTDIR or ELOOP where it is not there, or is no directory where one was asked for
  */
 export function openIn(root: string, path: string, kind: 'any' | 'directory'): OpenPath {
-  const RESOLVE_NO_MAGICLINKS = 0x02n;
-  const RESOLVE_IN_ROOT = 0x10n;
+  return openResolved(root, path, kind, RESOLVE.noMagicLinks | RESOLVE.inRoot);
+}
+
+/**
+ * Opens a file or directory below `root`, which no link on the way may leave: an absolute one leaves it always.
+ * @param links `refuse` where there must be no link at all, the last part of the path included
+ * @throws SystemCallFailed with EXDEV where a link leads out; ELOOP where there is one and none may be; ENOENT, ENOTDIR
+ */
+export function openBeneath(
+  root: string,
+  path: string,
+  kind: 'any' | 'directory',
+  links: 'follow' | 'refuse',
+): OpenPath {
+  const resolve = RESOLVE.noMagicLinks | RESOLVE.beneath | (links === 'refuse' ? RESOLVE.noSymlinks : 0n);
+  return openResolved(root, path, kind, resolve);
+}
+
+/** How openat2(2) takes a path. */
+const RESOLVE = { noMagicLinks: 0x02n, noSymlinks: 0x04n, beneath: 0x08n, inRoot: 0x10n };
+
+function openResolved(root: string, path: string, kind: 'any' | 'directory', resolve: bigint): OpenPath {
   const how = Buffer.alloc(24);
   how.writeBigUInt64LE(BigInt(O_PATH | O_CLOEXEC | (kind === 'directory' ? fsConstants.O_DIRECTORY : 0)), 0);
-  how.writeBigUInt64LE(RESOLVE_NO_MAGICLINKS | RESOLVE_IN_ROOT, 16);
+  how.writeBigUInt64LE(resolve, 16);
   const base = openSync(root, O_PATH | fsConstants.O_DIRECTORY);
   try {
-    const what = `open ${path} of the image root`;
+    const what = `open ${path} below its root`;
     return new OpenPath(check(syscall.openat2(NUMBER.openat2, base, path, how, how.length), what));
   } finally {
     closeSync(base);

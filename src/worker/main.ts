@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { S3ArtifactStore } from '../artifacts/s3-artifact-store.js';
-import type { PhaseName } from '../protocol/job-spec.js';
+import type { CreatePhase, CustomizePhase, PhaseName } from '../protocol/job-spec.js';
 import { SystemCommands } from './commands.js';
 import { readWorkerConfig, type WorkerConfig } from './config.js';
 import { Disk } from './disk.js';
@@ -9,14 +9,34 @@ import { HttpImsClient, type ImsClient, ImsUnreachable, JobIsOver } from './ims-
 import { JobDirectory } from './job-directory.js';
 import { JobFailure } from './job-failure.js';
 import { lineLog } from './log.js';
+import { buildCaRpm } from './phases/build-ca-rpm.js';
+import { buildImage } from './phases/build-image.js';
+import { debugShell } from './phases/debug-shell.js';
 import { fetchImage } from './phases/fetch-image.js';
-import { finish } from './phases/finish.js';
-import type { Phase } from './phases/phase.js';
+import { fetchRecipe } from './phases/fetch-recipe.js';
+import { finish, finishBuild } from './phases/finish.js';
+import type { CreatePhaseRun, CustomizePhaseRun, PhaseContext } from './phases/phase.js';
 import { shell } from './phases/shell.js';
+import { waitForRepos } from './phases/wait-for-repos.js';
 
-const PHASE: Record<PhaseName, Phase> = { 'fetch-image': fetchImage, shell, finish };
+const CUSTOMIZE: Record<CustomizePhase, CustomizePhaseRun> = { 'fetch-image': fetchImage, shell, finish };
+const CREATE: Record<CreatePhase, CreatePhaseRun> = {
+  'fetch-recipe': fetchRecipe,
+  'wait-for-repos': waitForRepos,
+  'build-ca-rpm': buildCaRpm,
+  'build-image': buildImage,
+  shell: debugShell,
+  finish: finishBuild,
+};
 
 const log = lineLog((line) => process.stdout.write(line));
+
+/** Runs what a phase is for jobs of this type. */
+async function runPhase(phase: PhaseName, context: PhaseContext): Promise<void> {
+  const { job } = context;
+  if (job.job_type === 'create') return CREATE[phase as CreatePhase]({ ...context, job });
+  return CUSTOMIZE[phase as CustomizePhase]({ ...context, job });
+}
 
 /** Runs a phase; whatever ends it is said to the server. Returns the exit code. */
 async function run({ phase, job, place, store, diskReserve, ...config }: WorkerConfig): Promise<number> {
@@ -27,7 +47,7 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
   process.chdir(directory.path);
   log('begins', { phase, job_id: job.job_id });
   try {
-    await PHASE[phase]({
+    await runPhase(phase, {
       job,
       place,
       directory,
@@ -39,6 +59,11 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
       },
       disk: new Disk(directory.handOver, diskReserve),
       log,
+      get kiwiDirectory() {
+        if (!config.kiwiDirectory) throw new Error(`the phase ${phase} was given no place for KIWI-NG`);
+        return config.kiwiDirectory;
+      },
+      signingKeysDirectory: config.signingKeysDirectory,
     });
     log('done', { phase });
     return 0;

@@ -8,6 +8,14 @@ import type { ServerRecord } from './ims-client.js';
 import type { PhaseContext } from './phases/phase.js';
 import { uploadWhileWritten } from './upload-while-written.js';
 
+/** What is known of an image beside its files to boot with. */
+export interface ImageContents {
+  /** Bytes that the packed root may have; a guess. */
+  expectedSize: number;
+  /** File that lists the packages of the image; null where there is no list. */
+  packages: string | null;
+}
+
 /** Longest name in the metadata of an artifact; a store takes 2 KiB of metadata in all. */
 const NAME_LIMIT = 1024;
 
@@ -20,16 +28,25 @@ export async function publishImage(
   context: PhaseContext,
   packed: Promise<unknown>,
   boot: BootFiles,
+  contents: ImageContents,
 ): Promise<ServerRecord> {
   const { job, ims, log } = context;
-  const image = await ims.createImage({ name: job.image_root_archive_name, arch: job.arch, job_id: job.job_id });
+  const image = await ims.createImage({
+    name: job.image_root_archive_name,
+    arch: job.arch,
+    job_id: job.job_id,
+    ...(job.job_type === 'create' && {
+      recipe: { id: job.recipe.id, name: job.recipe.name, etag: job.source.etag },
+    }),
+  });
   const upload = new ImageUpload(context, image.id);
   const artifacts = (
     await Promise.all([
-      upload.rootfs(packed),
+      upload.rootfs(packed, contents.expectedSize),
       upload.bootFile('kernel', boot.kernel),
       upload.bootFile('initrd', boot.initrd),
       boot.parameters && upload.bootFile('bootParameters', boot.parameters),
+      contents.packages === null ? null : upload.file('packages', contents.packages),
     ])
   ).filter((artifact) => artifact !== null);
   const link = await upload.manifest(artifacts);
@@ -45,8 +62,12 @@ const KEY = {
   kernel: 'kernel',
   initrd: 'initrd',
   bootParameters: 'boot_parameters',
+  packages: 'packages',
   manifest: 'manifest.json',
 } as const;
+
+/** What a manifest lists. */
+type ArtifactName = Exclude<keyof typeof KEY, 'manifest'>;
 
 /** The artifacts of one image. */
 class ImageUpload {
@@ -63,23 +84,27 @@ class ImageUpload {
     };
   }
 
-  async rootfs(packed: Promise<unknown>): Promise<ManifestArtifact> {
-    const { store, directory, ims, job } = this.context;
+  async rootfs(packed: Promise<unknown>, expectedSize: number): Promise<ManifestArtifact> {
+    const { store, directory, ims } = this.context;
     const stored = await uploadWhileWritten({
       store,
       location: this.locationOf('rootfs'),
       metadata: this.metadata,
       file: directory.image,
       written: packed,
-      expectedSize: job.source.size,
+      expectedSize,
       onProgress: (progress) => ims.reportProgress(progress),
     });
     return this.artifact('rootfs', stored);
   }
 
-  async bootFile(name: 'kernel' | 'initrd' | 'bootParameters', file: FileHandle): Promise<ManifestArtifact> {
-    const body = { file: `/proc/self/fd/${file.fd}` };
-    return this.artifact(name, await this.context.store.put(this.locationOf(name), { body, metadata: this.metadata }));
+  bootFile(name: 'kernel' | 'initrd' | 'bootParameters', file: FileHandle): Promise<ManifestArtifact> {
+    return this.file(name, `/proc/self/fd/${file.fd}`);
+  }
+
+  async file(name: ArtifactName, file: string): Promise<ManifestArtifact> {
+    const stored = await this.context.store.put(this.locationOf(name), { body: { file }, metadata: this.metadata });
+    return this.artifact(name, stored);
   }
 
   /** Writes the manifest as the original's tools do: sorted, four spaces deep. */
@@ -90,7 +115,7 @@ class ImageUpload {
     return this.linkTo('manifest', etag);
   }
 
-  private artifact(name: 'rootfs' | 'kernel' | 'initrd' | 'bootParameters', stored: StoredArtifact): ManifestArtifact {
+  private artifact(name: ArtifactName, stored: StoredArtifact): ManifestArtifact {
     return { link: this.linkTo(name, stored.etag), md5: stored.md5, type: ARTIFACT_TYPE[name] };
   }
 

@@ -1,4 +1,5 @@
 import type { HostKey } from '../protocol/job-report.js';
+import type { JobSpec, ShellSpec } from '../protocol/job-spec.js';
 import type { CommandEnd, Commands } from './commands.js';
 import type { ImageRoot } from './image-root.js';
 import { JobFailure } from './job-failure.js';
@@ -6,7 +7,11 @@ import { findIn } from './linux.js';
 import type { PhaseContext } from './phases/phase.js';
 import { openSshRelease, sshdConfig, type SshdSettings } from './sandbox/sshd-config.js';
 import type { Teardown } from './teardown.js';
-import type { JobSpec } from '../protocol/job-spec.js';
+
+/** A job that has a shell. */
+export type JobWithShell = JobSpec & { shell: ShellSpec };
+/** What the phase of a shell works with. */
+export type ShellContext = PhaseContext<JobWithShell>;
 
 /** An ssh environment that a user can enter. */
 export interface OpenShell {
@@ -27,12 +32,12 @@ export interface ShellEnvironment {
   /** The resolv.conf by which names resolve in it. */
   resolvConf(): Promise<string>;
   /** Opens it with the image root in its place. How it is ended, with all that runs in it, is left in `teardown`. */
-  open(context: PhaseContext, root: ImageRoot, teardown: Teardown): Promise<OpenShell>;
+  open(context: ShellContext, root: ImageRoot, teardown: Teardown): Promise<OpenShell>;
 }
 
 /** The configuration of a job's sshd. */
 export async function sshdConfigOf(
-  job: JobSpec,
+  job: JobWithShell,
   addressFamily: SshdSettings['addressFamily'],
   commands: Commands,
 ): Promise<string> {
@@ -51,7 +56,7 @@ export async function sshdConfigOf(
  * The shell of root: in a jail one that the image has.
  * @param root the image root
  */
-export function loginShellOf({ shell }: JobSpec, root: string): string {
+export function loginShellOf({ shell }: JobWithShell, root: string): string {
   if (!shell.jail) return '/bin/bash';
   for (const program of ['/bin/bash', '/bin/sh']) {
     const found = findIn(root, program, 'any');

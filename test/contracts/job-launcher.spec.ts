@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { LocalJobLauncher, type LocalLauncherOptions } from '../../src/jobs/launcher/local/local-job-launcher.js';
-import type { JobSpec } from '../../src/protocol/job-spec.js';
+import type { CustomizeSpec } from '../../src/protocol/job-spec.js';
 import { Child, DIST } from '../support/child.js';
 import { aJobSpec } from '../support/job-spec.js';
 import { MemoryJobLauncher } from '../support/memory-job-launcher.js';
@@ -237,7 +237,7 @@ describe('LocalJobLauncher', () => {
 });
 
 /** Launches a job on a port of its own. */
-async function launched(launcher: LocalJobLauncher, values: Partial<JobSpec> = {}): Promise<JobSpec> {
+async function launched(launcher: LocalJobLauncher, values: Partial<CustomizeSpec> = {}): Promise<CustomizeSpec> {
   const spec = aJobSpec(values);
   const { port } = (await launcher.address(spec.job_id)).customer_access;
   const whole = { ...spec, shell: { ...spec.shell, port } };

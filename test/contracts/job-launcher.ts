@@ -1,6 +1,6 @@
 import { buffer } from 'node:stream/consumers';
 import { type JobLauncher, LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
-import type { JobSpec } from '../../src/protocol/job-spec.js';
+import type { CustomizeSpec } from '../../src/protocol/job-spec.js';
 import { aJobSpec } from '../support/job-spec.js';
 import { until } from '../support/system.js';
 
@@ -41,7 +41,7 @@ export function describeJobLauncher(
       await under.close();
     });
 
-    async function launched(): Promise<JobSpec> {
+    async function launched(): Promise<CustomizeSpec> {
       const spec = aJobSpec();
       const { port } = (await launcher.address(spec.job_id)).customer_access;
       const whole = { ...spec, shell: { ...spec.shell, port } };

@@ -76,6 +76,7 @@ async function insertJob(values: Partial<Job> = {}): Promise<string> {
     arch: 'x86_64' as const,
     requireDkms: null,
     artifact: { artifact: { bucket: BUCKET, key: 'source/rootfs' }, etag: 'e', size: 1, md5: null },
+    recipe: null,
   };
   const circumstances = {
     id,

@@ -7,7 +7,7 @@ import {
   ownerOf,
   serviceOf,
 } from '../../src/jobs/launcher/kubernetes/resources.js';
-import type { JobSpec } from '../../src/protocol/job-spec.js';
+import type { CustomizeSpec, JobSpec } from '../../src/protocol/job-spec.js';
 import { aJobSpec } from '../support/job-spec.js';
 import { kubernetesSettings } from '../support/kubernetes-settings.js';
 import { strangersIn } from './schema.js';
@@ -19,7 +19,7 @@ const LABELS = {
   'app.kubernetes.io/managed-by': 'cray-ims',
   'app.kubernetes.io/instance': ID,
 };
-const spec = (values: Partial<JobSpec> = {}) => aJobSpec({ job_id: ID, ...values });
+const spec = (values: Partial<CustomizeSpec> = {}) => aJobSpec({ job_id: ID, ...values });
 
 /** All objects of a job, as they are sent. */
 function objectsOf(job: JobSpec, settings: KubernetesSettings): object[] {
@@ -113,9 +113,9 @@ describe('the objects of a job', () => {
 });
 
 describe('the Job', () => {
-  const pod = (values: Partial<JobSpec> = {}, settings: Partial<KubernetesSettings> = {}) =>
+  const pod = (values: Partial<CustomizeSpec> = {}, settings: Partial<KubernetesSettings> = {}) =>
     jobOf(spec(values), kubernetesSettings(settings)).spec.template.spec;
-  const container = (name: string, values: Partial<JobSpec> = {}, settings: Partial<KubernetesSettings> = {}) => {
+  const container = (name: string, values: Partial<CustomizeSpec> = {}, settings: Partial<KubernetesSettings> = {}) => {
     const { initContainers, containers } = pod(values, settings);
     return [...initContainers, ...containers].find((candidate) => candidate.name === name)!;
   };

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import type { JobSpec } from '../../src/protocol/job-spec.js';
+import type { CustomizeSpec } from '../../src/protocol/job-spec.js';
 
 /** The specification of a customize job. */
-export function aJobSpec(values: Partial<JobSpec> = {}): JobSpec {
+export function aJobSpec(values: Partial<CustomizeSpec> = {}): CustomizeSpec {
   return {
     job_id: randomUUID(),
     job_type: 'customize',

@@ -58,7 +58,7 @@ export class MemoryJobLauncher extends JobLauncher {
     if (failure) throw failure;
     if (this.stopped) throw new Error('the server stops');
     if (this.jobs.has(spec.job_id)) return;
-    this.addresses.set(spec.job_id, spec.shell.port);
+    if (spec.shell) this.addresses.set(spec.job_id, spec.shell.port);
     this.launches.set(spec.job_id, (this.launches.get(spec.job_id) ?? 0) + 1);
     this.jobs.set(spec.job_id, { spec, observation: { state: 'running' }, logs: new Map() });
   }

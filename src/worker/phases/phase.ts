@@ -1,5 +1,5 @@
 import type { ArtifactStore } from '../../artifacts/artifact-store.js';
-import type { JobSpec } from '../../protocol/job-spec.js';
+import type { CreateSpec, CustomizeSpec, JobSpec } from '../../protocol/job-spec.js';
 import type { Commands } from '../commands.js';
 import type { Place } from '../config.js';
 import type { Disk } from '../disk.js';
@@ -8,8 +8,8 @@ import type { JobDirectory } from '../job-directory.js';
 import type { Log } from '../log.js';
 
 /** All that a phase works with. */
-export interface PhaseContext {
-  job: JobSpec;
+export interface PhaseContext<Job extends JobSpec = JobSpec> {
+  job: Job;
   place: Place;
   directory: JobDirectory;
   commands: Commands;
@@ -17,6 +17,10 @@ export interface PhaseContext {
   store: ArtifactStore;
   disk: Disk;
   log: Log;
+  /** Where the Python environment with KIWI-NG is kept. */
+  kiwiDirectory: string;
+  /** Public keys by which packages are checked; null for none. */
+  signingKeysDirectory: string | null;
 }
 
 /**
@@ -26,4 +30,6 @@ export interface PhaseContext {
  * Rejects with JobFailure where the user can change what went wrong, with JobIsOver where the job ended meanwhile, with anything else
  * where we are at fault. It reports progress itself, but never its own failure: that is done in one place for all phases.
  */
-export type Phase = (context: PhaseContext) => Promise<void>;
+export type Phase<Job extends JobSpec = JobSpec> = (context: PhaseContext<Job>) => Promise<void>;
+export type CustomizePhaseRun = Phase<CustomizeSpec>;
+export type CreatePhaseRun = Phase<CreateSpec>;

@@ -1,9 +1,9 @@
-import { randomUUID } from 'node:crypto';
 import { lstatSync } from 'node:fs';
-import { rename, rm, writeFile } from 'node:fs/promises';
+import type { CustomizeSpec } from '../../protocol/job-spec.js';
 import { type ShellOutcome, signalDirectory } from '../../protocol/signals.js';
 import { placeCaCertificate } from '../ca-certificate.js';
 import type { Place } from '../config.js';
+import { writeDurably } from '../durable-file.js';
 import type { ServerRecord } from '../ims-client.js';
 import { ImageRoot } from '../image-root.js';
 import { JobFailure } from '../job-failure.js';
@@ -12,7 +12,7 @@ import { keepResolvConf, provideResolvConf } from '../resolv-conf.js';
 import { sandboxShell } from '../sandbox/sandbox-shell.js';
 import { waitForSshd } from '../sandbox/sshd-answers.js';
 import { waitForDeadline } from '../shell-deadline.js';
-import type { OpenShell, ShellEnvironment } from '../shell-environment.js';
+import type { OpenShell, ShellContext, ShellEnvironment } from '../shell-environment.js';
 import { InotifySignalFiles, removeSignalFiles, type SignalFiles } from '../signal-files.js';
 import { Teardown } from '../teardown.js';
 import type { PhaseContext } from './phase.js';
@@ -27,27 +27,34 @@ const LOGOUT_TIME = 2000;
 /** Milliseconds between two looks at the disk. */
 const DISK_INTERVAL = 2000;
 
-/**
- * Opens the image root to the user by ssh until he says how it ended. The outcome is written when nobody can write to the image root any
- * more: everything of the sandbox is dead, and nothing of the image is mounted here.
- */
-export async function shell(context: PhaseContext): Promise<void> {
+/** Opens the image root of a customize job to the user. */
+export async function shell(context: PhaseContext<CustomizeSpec>): Promise<void> {
   const { directory, commands, log } = context;
-  const root = await ImageRoot.prepare(directory, commands, log);
+  await openShell(context, await ImageRoot.prepare(directory, commands, log));
+}
+
+/**
+ * Opens an image root to the user by ssh until he says how it ended. The outcome is written when nobody can write to the image root any
+ * more: everything of the sandbox is dead, and nothing of the image is mounted here.
+ * @param reason why the job waits, for its record
+ */
+export async function openShell(context: ShellContext, root: ImageRoot, reason?: string): Promise<void> {
+  const { directory, log } = context;
   const teardown = new Teardown();
   let signal: ShellOutcome['signal'];
   try {
     await prepareRoot(context, root);
-    signal = await runShell(context, root, teardown);
+    signal = await runShell(context, root, teardown, reason);
   } finally {
     await teardown.run();
   }
   log('the shell is closed', { signal });
-  await writeOutcome(directory.outcome, { signal, root: root.kind });
+  const outcome: ShellOutcome = { signal, root: root.kind };
+  await writeDurably(directory.outcome, outcome);
 }
 
 /** Readies the image root for its user, before anybody can see it. */
-async function prepareRoot({ job, place, directory, commands, log }: PhaseContext, root: ImageRoot): Promise<void> {
+async function prepareRoot({ job, place, directory, commands, log }: ShellContext, root: ImageRoot): Promise<void> {
   const mounted = await root.mountPlain();
   try {
     if (job.shell.jail) refuseUnjailable(mounted.path);
@@ -71,22 +78,28 @@ function refuseUnjailable(root: string): void {
 }
 
 /** Runs the shell to its end; how to take it apart again is left in `teardown`. */
-async function runShell(context: PhaseContext, root: ImageRoot, teardown: Teardown): Promise<ShellOutcome['signal']> {
+async function runShell(
+  context: ShellContext,
+  root: ImageRoot,
+  teardown: Teardown,
+  reason?: string,
+): Promise<ShellOutcome['signal']> {
   const { job, log } = context;
   const open = await ENVIRONMENT[context.place].open(context, root, teardown);
   await raceEnd(open, waitForSshd(open.listenAddress, open.port, SSHD_SECONDS));
   log('waits for the user', { address: `${open.listenAddress}:${open.port}`, host_key: open.hostKey.fingerprint });
-  const record = await reportReady(context, open);
+  const record = await reportReady(context, open, reason);
   const files = new InotifySignalFiles(open.seen, signalDirectory(job.shell.jail));
   const signal = await waitForEnd(context, open, record, files);
   await letLogOut(open);
   return signal;
 }
 
-function reportReady({ job, ims }: PhaseContext, { hostKey, port }: OpenShell): Promise<ServerRecord> {
+function reportReady({ job, ims }: ShellContext, { hostKey, port }: OpenShell, reason?: string): Promise<ServerRecord> {
   return ims.report({
     status: 'waiting_on_user',
     host_keys: [hostKey],
+    ...(reason !== undefined && { status_reason: reason }),
     ...(port !== job.shell.port && { ssh_port: port }),
   });
 }
@@ -137,15 +150,4 @@ function refuseEnd(): never {
   throw new JobFailure(
     'the sshd of the shell was ended before the file complete or failed was touched: start the job again',
   );
-}
-
-async function writeOutcome(file: string, outcome: ShellOutcome): Promise<void> {
-  const temporary = `${file}.${randomUUID()}`;
-  try {
-    await writeFile(temporary, JSON.stringify(outcome), { flush: true });
-    await rename(temporary, file);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
 }

@@ -6,10 +6,9 @@ import { IMAGE_ROOT_IN_SHELL } from '../../protocol/signals.js';
 import { CA_CERTIFICATE } from '../ca-certificate.js';
 import type { Commands } from '../commands.js';
 import type { MountedRoot } from '../image-root.js';
-import type { PhaseContext } from '../phases/phase.js';
 import { makeHostKey } from '../sandbox/host-key.js';
 import { SSHD_FILES, SSHD_PORT } from '../sandbox/sshd-config.js';
-import { loginShellOf, type ShellEnvironment, sshdConfigOf } from '../shell-environment.js';
+import { loginShellOf, type ShellContext, type ShellEnvironment, sshdConfigOf } from '../shell-environment.js';
 import type { Teardown } from '../teardown.js';
 import { endOthers, hasOthers, refuseOutsideOfContainer } from './container-processes.js';
 
@@ -52,7 +51,7 @@ async function showImageRoot({ path }: MountedRoot, commands: Commands, teardown
 }
 
 /** Readies the container's own system for sshd; returns the public key that it answers with. */
-async function fillContainer({ job, commands }: PhaseContext, root: MountedRoot): Promise<HostKey> {
+async function fillContainer({ job, commands }: ShellContext, root: MountedRoot): Promise<HostKey> {
   const files: [path: string, content: string, mode: number][] = [
     [SSHD_FILES.config, await sshdConfigOf(job, 'any', commands), 0o600],
     [SSHD_FILES.authorizedKeys, `${job.public_key.trim()}\n`, 0o600],

@@ -1,7 +1,6 @@
 import type { MountedRoot } from '../image-root.js';
 import { openUserNamespace, type UserNamespace } from '../namespaces.js';
-import type { PhaseContext } from '../phases/phase.js';
-import { loginShellOf, type ShellEnvironment, sshdConfigOf } from '../shell-environment.js';
+import { loginShellOf, type ShellContext, type ShellEnvironment, sshdConfigOf } from '../shell-environment.js';
 import { makeBox } from './box.js';
 import { ShellNetwork, shellResolvConf } from './network.js';
 import { Sandbox } from './sandbox.js';
@@ -50,7 +49,7 @@ function hostNameOf(jobId: string): string {
   return `ims-${jobId.slice(0, 8)}`;
 }
 
-async function fillBox({ job, directory, commands }: PhaseContext, root: MountedRoot, users: UserNamespace) {
+async function fillBox({ job, directory, commands }: ShellContext, root: MountedRoot, users: UserNamespace) {
   const settings = {
     loginShell: loginShellOf(job, root.path),
     hostName: hostNameOf(job.job_id),

@@ -34,7 +34,7 @@ export async function packSquashfs(
   abort: AbortSignal,
 ): Promise<PackingReport> {
   const { job, directory, log } = context;
-  const source = await readSuperblock(directory.source);
+  const source = await sourcePacking(context);
   const compression = job.packing.compression === 'source' ? source.compression : job.packing.compression;
   const target = { compression, level: levelOf(compression, job.packing), blockSize: source.blockSize };
   log('packs', { compression, level: target.level, block_size: target.blockSize });
@@ -44,6 +44,11 @@ export async function packSquashfs(
   const report = plan ? await packReusing(context, plan) : await packWhole(context, root, target, abort);
   log('packed', { ...report });
   return report;
+}
+
+/** As the source was packed. An image that is built has none: every kernel reads gzip, and this is the block size of mksquashfs. */
+async function sourcePacking({ job, directory }: PhaseContext): Promise<Pick<Target, 'compression' | 'blockSize'>> {
+  return job.job_type === 'customize' ? readSuperblock(directory.source) : { compression: 'gzip', blockSize: 131_072 };
 }
 
 /** Only these compressions have a level that pays. */

@@ -10,7 +10,8 @@ import { SPEC_FILE } from '../../../protocol/signals.js';
 import { CONTAINER_OF_PHASE } from '../container-names.js';
 import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
 import { JobCgroups, limitsOf } from './job-cgroup.js';
-import { COMMAND_PATH, missingRequirements } from './requirements.js';
+import { type PhasePlan, planPhases } from '../phase-plan.js';
+import { COMMAND_PATH, missingForBuilds, missingRequirements } from './requirements.js';
 import { findFreePort } from './ssh-ports.js';
 import { type WorkerEnd, WorkerProcess } from './worker-process.js';
 
@@ -18,9 +19,6 @@ const run = promisify(execFile);
 
 /** Milliseconds between two looks at a log that is followed. */
 const LOG_INTERVAL = 200;
-
-/** The phases of a customize job: those of a row run side by side, the rows one after the other. */
-const PLAN: readonly (readonly PhaseName[])[] = [['fetch-image'], ['shell', 'finish']];
 
 /** The AWS SDK says at every start that it will drop this version of Node one day; a job's log is no place for that. */
 const SDK_ENVIRONMENT = { AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true' };
@@ -52,6 +50,7 @@ class RunningJob {
   end: { reason: string | null } | null = null;
 
   constructor(
+    private readonly plan: PhasePlan,
     private readonly start: (phase: PhaseName) => WorkerProcess,
     onEnd: () => void,
   ) {
@@ -69,7 +68,7 @@ class RunningJob {
   readonly done: Promise<void>;
 
   private async runPhases(): Promise<WorkerEnd | null> {
-    for (const row of PLAN) {
+    for (const row of this.plan) {
       const failure = await this.runRow(row);
       if (failure || this.killed) return failure;
     }
@@ -159,12 +158,12 @@ export class LocalJobLauncher extends JobLauncher {
 
   private async begin(spec: JobSpec): Promise<void> {
     await this.refuseWhatCannotRun(spec);
-    this.ports.set(spec.job_id, spec.shell.port);
+    if (spec.shell) this.ports.set(spec.job_id, spec.shell.port);
     const directory = this.directoryOf(spec.job_id);
     try {
       await this.prepare(directory, spec);
       const groups = await (await this.cgroups).create(spec.job_id, limitsOf(spec.job_mem_size));
-      this.startJob(spec.job_id, (phase) => this.startPhase(directory, phase, groups));
+      this.startJob(spec, (phase) => this.startPhase(directory, phase, groups));
     } catch (error) {
       await (await this.cgroups).remove(spec.job_id);
       await removeTree(directory);
@@ -183,16 +182,17 @@ export class LocalJobLauncher extends JobLauncher {
     );
   }
 
-  private startJob(jobId: string, start: (phase: PhaseName) => WorkerProcess): void {
+  private startJob(spec: JobSpec, start: (phase: PhaseName) => WorkerProcess): void {
     if (this.stopped) throw new Error('the server stops');
-    this.jobs.set(jobId, new RunningJob(start, () => this.listener()));
+    this.jobs.set(spec.job_id, new RunningJob(planPhases(spec), start, () => this.listener()));
   }
 
   private async refuseWhatCannotRun(spec: JobSpec): Promise<void> {
-    if (spec.job_type !== 'customize')
-      throw new LaunchRefused('create jobs are not supported by the local launcher yet');
-    const missing = await missingRequirements();
-    if (missing.length) throw new LaunchRefused(`this machine cannot run jobs: ${missing.join('; ')}`);
+    const missing = [
+      ...(await missingRequirements()),
+      ...(spec.job_type === 'create' ? await missingForBuilds(spec.arch) : []),
+    ];
+    if (missing.length) throw new LaunchRefused(`this machine cannot run ${spec.job_type} jobs: ${missing.join('; ')}`);
   }
 
   private startPhase(directory: string, phase: PhaseName, groups: readonly string[]): WorkerProcess {

@@ -1,0 +1,47 @@
+import { access, appendFile, copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { JobDirectory } from '../job-directory.js';
+import { mount, MOUNT } from '../linux.js';
+
+/** Where a build sees the job directory: at a path without odd characters, and the same for all jobs. */
+export const BUILD_PLACE = '/var/tmp/image';
+
+/** Directories of the machine that package managers write to when they work on another root; builds get others in their place. */
+const REPLACED = ['/var/tmp', '/var/log', '/var/cache', '/root'];
+/** Certificates that are trusted, where curl and GnuTLS look for them. */
+const CA_BUNDLES = ['/etc/ssl/certs/ca-certificates.crt', '/etc/ssl/ca-bundle.pem'];
+/** Debian's rpm keeps its database in a home directory; that of an image has its own place. */
+const RPM_MACROS = '%_dbpath /var/lib/rpm\n';
+
+/**
+ * Makes the machine around this process fit for a build: what a build writes beside its root goes to the job directory, and the site CA
+ * is trusted. Everything is mounted in the mount namespace of this process, and goes with it.
+ * @param caCertificate PEM; null for none
+ */
+export async function enterBuildPlace(directory: JobDirectory, caCertificate: string | null): Promise<void> {
+  if (caCertificate) await trust(directory, caCertificate);
+  const scratch = (path: string) => join(directory.scratch, path);
+  for (const path of REPLACED) await mkdir(scratch(path), { recursive: true });
+  await mkdir(scratch(BUILD_PLACE), { recursive: true });
+  await writeFile(scratch('/root/.rpmmacros'), RPM_MACROS);
+  mount(directory.path, scratch(BUILD_PLACE), '', MOUNT.bind);
+  for (const path of REPLACED) mount(scratch(path), path, '', MOUNT.bind | MOUNT.recursive);
+}
+
+async function trust(directory: JobDirectory, caCertificate: string): Promise<void> {
+  await mkdir(directory.scratch, { recursive: true });
+  for (const [index, bundle] of CA_BUNDLES.entries()) {
+    if (!(await exists(bundle))) continue;
+    const extended = join(directory.scratch, `trusted-${index}.pem`);
+    await copyFile(bundle, extended);
+    await appendFile(extended, `\n${caCertificate}\n`);
+    mount(extended, bundle, '', MOUNT.bind);
+  }
+}
+
+async function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  );
+}

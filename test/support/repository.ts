@@ -1,7 +1,14 @@
 import { createReadStream } from 'node:fs';
-import { createServer, type Server } from 'node:http';
+import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
+
+/** A certificate and its key, PEM. */
+export interface Certificate {
+  cert: string;
+  key: string;
+}
 
 /** Serves the files of a directory on loopback, as a repository of a site does. */
 export class RepositoryServer {
@@ -11,19 +18,27 @@ export class RepositoryServer {
   status: number | null = null;
   private server: Server | null = null;
 
-  constructor(private readonly directory: string) {}
+  constructor(
+    private readonly directory: string,
+    /** With one it speaks https. */
+    private readonly certificate: Certificate | null = null,
+  ) {}
 
   /** @param port 0 for a free one */
   async start(port = 0): Promise<this> {
-    this.server = createServer((request, response) => {
+    const answer: RequestListener = (request, response) => {
       this.requests.push(`${request.method} ${request.url}`);
-      if (this.status !== null) return void response.writeHead(this.status).end();
+      if (this.status !== null) {
+        response.writeHead(this.status).end();
+        return;
+      }
       const file = path.join(this.directory, path.posix.normalize(decodeURI(request.url!.split('?')[0]!)));
       createReadStream(file)
         .on('error', () => response.writeHead(404).end())
         .on('open', () => response.writeHead(200))
         .pipe(response);
-    });
+    };
+    this.server = this.certificate ? createHttpsServer(this.certificate, answer) : createHttpServer(answer);
     await new Promise<void>((resolve) => this.server!.listen(port, '127.0.0.1', resolve));
     return this;
   }
@@ -33,7 +48,7 @@ export class RepositoryServer {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.port}`;
+    return `${this.certificate ? 'https' : 'http'}://127.0.0.1:${this.port}`;
   }
 
   async stop(): Promise<void> {

@@ -1,3 +1,5 @@
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import type { TemplateValue } from '../../src/protocol/job-spec.js';
 import type { JobView } from '../../src/quickstart/api.js';
 import { DEMO_RECIPE, packRecipe, type RecipeFiles } from '../../src/quickstart/demo-recipe.js';
@@ -27,7 +29,8 @@ export class BuildSite {
 
   /** The parameters are those of System.start. */
   static async start(environment: Record<string, string> = {}, prefix: string[] = []): Promise<BuildSite> {
-    const system = await System.start(environment, prefix);
+    // KIWI-NG is installed once for all tests: it takes a while, and comes from PyPI.
+    const system = await System.start({ JOB_KIWI_DIR: path.join(tmpdir(), 'ims-test-kiwi'), ...environment }, prefix);
     const packages = system.file('repository');
     await buildDemoRepository(packages);
     const repository = await new RepositoryServer(packages).start();

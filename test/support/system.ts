@@ -88,8 +88,6 @@ export class System {
         S3_SECRET_KEY: CREDENTIALS.secretKey,
         LOG_LEVEL: 'info',
         JOB_DISK_RESERVE_MIB: '16',
-        // Made once for all tests: it takes a while, and comes from PyPI.
-        JOB_KIWI_DIR: path.join(tmpdir(), 'ims-test-kiwi'),
         ...environment,
       },
       environment['S3_ENDPOINT'] ?? `http://127.0.0.1:${storePort}`,

@@ -6,14 +6,12 @@ import { promisify } from 'node:util';
 import { type S3Server, startS3Server } from '../../src/embedded/s3/s3-server.js';
 import { startEmbeddedPostgres } from '../../src/embedded/postgres.js';
 import { freePorts } from './ports.js';
-import { System, until } from './system.js';
+import { CREDENTIALS, System, until } from './system.js';
 
 const run = promisify(execFile);
 
 /** The container image of the worker, as test/cluster/run builds it. */
 export const WORKER_IMAGE = 'localhost/cray-ims-worker:test';
-/** Keys of the test's store. */
-const KEYS = { accessKey: 'cluster-test', secretKey: 'cluster-test-secret' };
 /** All that a job may consist of. */
 const PARTS = 'jobs,pods,services,persistentvolumeclaims,configmaps';
 
@@ -48,9 +46,16 @@ export class Cluster {
     const namespace = `ims-test-${Math.random().toString(36).slice(2, 8)}`;
     await kubectl('create', 'namespace', namespace);
     await kubectl('-n', namespace, 'create', 'serviceaccount', 'ims-service-job-mount');
-    const literals = [`--from-literal=access_key=${KEYS.accessKey}`, `--from-literal=secret_key=${KEYS.secretKey}`];
+    const literals = [
+      `--from-literal=access_key=${CREDENTIALS.accessKey}`,
+      `--from-literal=secret_key=${CREDENTIALS.secretKey}`,
+    ];
     await kubectl('-n', namespace, 'create', 'secret', 'generic', 'ims-s3-credentials', ...literals);
-    const store = await startS3Server({ directory: path.join(directory, 's3'), host: address, credentials: KEYS });
+    const store = await startS3Server({
+      directory: path.join(directory, 's3'),
+      host: address,
+      credentials: CREDENTIALS,
+    });
     const database = await startEmbeddedPostgres({ directory: path.join(directory, 'postgres') });
     return new Cluster(namespace, directory, address, store, database);
   }
@@ -63,8 +68,8 @@ export class Cluster {
       KUBECONFIG: process.env['KUBECONFIG']!,
       DATABASE_URL: this.database.url,
       S3_ENDPOINT: this.store.endpoint,
-      S3_ACCESS_KEY: KEYS.accessKey,
-      S3_SECRET_KEY: KEYS.secretKey,
+      S3_ACCESS_KEY: CREDENTIALS.accessKey,
+      S3_SECRET_KEY: CREDENTIALS.secretKey,
       PORT: port,
       LISTEN_ADDRESS: this.address,
       JOB_SERVER_URL: `http://${this.address}:${port}`,

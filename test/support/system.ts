@@ -15,7 +15,8 @@ import { ServerProcess } from './server-process.js';
 const run = promisify(execFile);
 
 export const BUCKET = 'boot-images';
-const CREDENTIALS = { accessKey: 'test-access', secretKey: 'test-secret' };
+/** Keys of the store. */
+export const CREDENTIALS = { accessKey: 'test-access', secretKey: 'test-secret' };
 
 /** What a command did. */
 export interface CommandResult {
@@ -100,7 +101,10 @@ export class System {
 
   async startServer(): Promise<void> {
     this.server = await ServerProcess.start(this.environment, this.prefix);
-    await this.store.ready(['ims', BUCKET]);
+    await this.store.ready(['ims', BUCKET]).catch(async (error: unknown) => {
+      await this.killServer();
+      throw error;
+    });
   }
 
   /** Ends the server as a power cut would. */

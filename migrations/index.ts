@@ -7,6 +7,7 @@ import { FiltersAndKeys1795488000000 } from './1795488000000-filters-and-keys.js
 import { RunnerLeases1795490000000 } from './1795490000000-runner-leases.js';
 import { RecipesOfJobs1795492000000 } from './1795492000000-recipes-of-jobs.js';
 import { PackingReports1795494000000 } from './1795494000000-packing-reports.js';
+import { JobTokens1795496000000 } from './1795496000000-job-tokens.js';
 
 /** Every migration, oldest first. A list, since globs differ between source and build. */
 export const migrations = [
@@ -19,4 +20,5 @@ export const migrations = [
   RunnerLeases1795490000000,
   RecipesOfJobs1795492000000,
   PackingReports1795494000000,
+  JobTokens1795496000000,
 ];

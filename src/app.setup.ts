@@ -4,11 +4,12 @@ import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swag
 import type { Config } from './config/config.js';
 import { answerConditionally } from './conditional-requests.js';
 import { Serializer } from './database/serializer.js';
-import { ProblemFilter } from './errors/problem.filter.js';
+import { ProblemFilter, sendProblem } from './errors/problem.filter.js';
 import { ValidationPipe } from './errors/validation.pipe.js';
 import { useJsonBodies } from './fastify.js';
 import { SERVICE_VERSION } from './health/service-version.js';
 import { Metrics } from './metrics/metrics.js';
+import { WorkerAccess } from './jobs/worker-access.js';
 import { KnownRoutes } from './errors/known-routes.js';
 
 /** All that an application has beside its modules; the server and the tests have it from here. */
@@ -19,6 +20,7 @@ export function configureApp(app: NestFastifyApplication, config: Pick<Config, '
   app.useGlobalFilters(new ProblemFilter(config.maxBodyBytes, routes));
   app.useGlobalInterceptors(new Serializer());
   useJsonBodies(app);
+  keepWorkersToTheirJobs(app);
   answerConditionally(app);
   measureAnswers(app);
   SwaggerModule.setup('docs', app, () => describeApi(app), {
@@ -27,6 +29,17 @@ export function configureApp(app: NestFastifyApplication, config: Pick<Config, '
     customSiteTitle: 'Image Management Service',
     swaggerOptions: { tryItOutEnabled: true, displayRequestDuration: true, docExpansion: 'list' },
   });
+}
+
+function keepWorkersToTheirJobs(app: NestFastifyApplication): void {
+  const access = app.get(WorkerAccess);
+  app
+    .getHttpAdapter()
+    .getInstance()
+    .addHook('preHandler', (request, reply, done) => {
+      if (!access.concerns(request)) return done();
+      access.refusalOf(request).then((refusal) => (refusal ? sendProblem(reply, refusal) : done()), done);
+    });
 }
 
 function measureAnswers(app: NestFastifyApplication): void {

@@ -1,4 +1,5 @@
 import 'reflect-metadata';
+import type { Server } from 'node:http';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { AppModule } from './app.module.js';
@@ -7,6 +8,7 @@ import { BadConfiguration, type Config, loadConfig } from './config/config.js';
 import { type EmbeddedParts, startEmbedded } from './embedded/start.js';
 import { fastifyAdapter } from './fastify.js';
 import { JobReconciler } from './jobs/job-reconciler.js';
+import { listenForWorkers } from './jobs/worker-access.js';
 import { Logger } from './logger.js';
 
 /** Where workers on this machine reach a server that listens there. */
@@ -41,6 +43,14 @@ async function listen(app: NestFastifyApplication, config: Config): Promise<stri
   return localUrl(config, port);
 }
 
+/** Listens where workers only are answered, if the site has such a port. */
+function answerWorkers(app: NestFastifyApplication, { reportPort, listenAddress }: Config): Promise<Server> | null {
+  const fastify = app.getHttpAdapter().getInstance();
+  return reportPort === null
+    ? null
+    : listenForWorkers((request, response) => fastify.routing(request, response), reportPort, listenAddress);
+}
+
 async function serve(embedded: EmbeddedParts, logger: Logger): Promise<void> {
   const { config } = embedded;
   const app = await createApp(embedded, logger);
@@ -48,10 +58,13 @@ async function serve(embedded: EmbeddedParts, logger: Logger): Promise<void> {
     await app.close();
     throw error;
   });
+  const workers = await answerWorkers(app, config);
   app.get(JobReconciler).start(url);
   logger.log('listening', { url, docs: `${url}/docs`, store: config.s3.endpoint });
   const stop = async (signal: string) => {
     logger.log('stopping', { signal });
+    workers?.closeAllConnections();
+    workers?.close();
     await app.close();
     await embedded.stop();
     process.exit(0);

@@ -20,6 +20,8 @@ export interface S3Credentials {
 export interface Config {
   readonly port: number;
   readonly listenAddress: string;
+  /** Where workers only are answered; null where there is no such port. */
+  readonly reportPort: number | null;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'fatal';
   readonly maxBodyBytes: number;
   readonly stateDir: string;
@@ -222,6 +224,7 @@ function nest(values: EnvValues): Config {
   return {
     port: values.PORT,
     listenAddress: values.LISTEN_ADDRESS,
+    reportPort: values.JOB_REPORT_PORT ?? null,
     logLevel: LOG_LEVELS[values.LOG_LEVEL],
     maxBodyBytes: values.MAX_BODY_BYTES,
     stateDir: values.STATE_DIR,

@@ -85,6 +85,11 @@ const variables = {
 
   JOB_LAUNCHER: choice('What runs jobs: sandboxes on this machine, or Kubernetes.', ['local', 'kubernetes'], 'local'),
   DEFAULT_IMS_JOB_NAMESPACE: text('Kubernetes namespace of jobs.', 'ims'),
+  JOB_REPORT_PORT: {
+    type: { kind: 'integer', min: 1, max: 65_535 },
+    comment:
+      'TCP port on which workers only are answered, each for its own job: the one to which pods of jobs are let through. Unset: workers use PORT.',
+  },
   JOB_SERVER_URL: {
     type: { kind: 'url', protocols: ['http:', 'https:'] },
     comment: 'Url under which jobs in a cluster reach this service, as http://cray-ims.services.svc.cluster.local.',

@@ -192,6 +192,18 @@ export const problems = {
       'success-needs-image',
       'A job is a success with its image only: set resultant_image_id before or with the status success.',
     ),
+  jobTokenNeeded: () =>
+    new Problem(
+      401,
+      'job-token-needed',
+      'Only workers are answered here, by the token of a job that there is. Send requests of other kinds to the port of the API.',
+    ),
+  jobTokenForbids: () =>
+    new Problem(
+      403,
+      'job-token-forbids',
+      'The token of a job allows to read and change that job, and to register its image while it runs, and nothing else.',
+    ),
   cannotLaunch: (why: string) => new Problem(503, 'cannot-launch', `The job cannot be started now: ${why}`),
 
   notReady: (what: string) => new Problem(503, 'not-ready', `The service cannot work now: ${what}`),

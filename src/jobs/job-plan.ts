@@ -43,6 +43,8 @@ export interface JobCircumstances {
   connectionInfo: ConnectionInfo;
   /** Which launcher the job belongs to. */
   runner: string;
+  /** By what its worker shows that it works for it. */
+  token: string;
 }
 
 /** A customize job has a shell, and so has a create job whose failure is to be looked at. Others have none. */
@@ -106,6 +108,7 @@ export function planJob(
     source: source.artifact,
     recipe: source.recipe,
     runner: circumstances.runner,
+    token: circumstances.token,
     launched: null,
     lease_until: new Date(circumstances.created.getTime() + LEASE_SECONDS * 1000),
     ended: null,

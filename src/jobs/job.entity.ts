@@ -261,6 +261,11 @@ export class Job {
   @Hidden()
   runner: string;
 
+  /** By what a worker shows that it works for this job; null for jobs of earlier versions. */
+  @Column('text', { nullable: true })
+  @Hidden()
+  token: string | null;
+
   /** When the job was handed to its launcher. */
   @Column('timestamptz', { nullable: true })
   @Hidden()

@@ -23,6 +23,7 @@ import { JobLauncher } from './launcher/job-launcher.js';
 import { OpenStreams } from './open-streams.js';
 import { HeldRunner } from './held-runner.entity.js';
 import { RunnerLease } from './runner-lease.js';
+import { WorkerAccess } from './worker-access.js';
 
 /** Jobs, and the launcher that the configuration chooses. */
 @Module({})
@@ -41,6 +42,7 @@ export class JobsModule {
         JobEvents,
         JobStreams,
         OpenStreams,
+        WorkerAccess,
         {
           provide: RUNNER,
           inject: [CONFIG],
@@ -57,7 +59,7 @@ export class JobsModule {
           useFactory: (config: Config) => chooseLauncher(config, surroundings),
         },
       ],
-      exports: [JobLauncher, JobReconciler],
+      exports: [JobLauncher, JobReconciler, WorkerAccess],
     };
   }
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { Any, type EntityManager, In, IsNull, LessThan, Repository } from 'typeorm';
@@ -74,6 +75,7 @@ export class JobsService {
       publicKey: publicKey.public_key,
       connectionInfo: await this.addressOf(id),
       runner: this.runner,
+      token: newToken(),
     };
     return this.jobs.create(planJob(request, source, circumstances, this.config.jobs));
   }
@@ -129,6 +131,10 @@ export class JobsService {
     this.reconciler.wake();
     return undefined;
   }
+}
+
+function newToken(): string {
+  return randomBytes(32).toString('base64url');
 }
 
 function refuseWrongContainers({ job_type, ssh_containers }: CreateJob): void {

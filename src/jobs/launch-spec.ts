@@ -34,6 +34,7 @@ export function launchSpec(job: Job, circumstances: LaunchCircumstances, config:
     bucket: config.s3.bootImagesBucket,
     ca_certificate: circumstances.caCertificate,
     server_url: circumstances.serverUrl,
+    token: job.token,
   };
   const shell = shellSpec(job, config);
   if (job.job_type === 'create') return { ...common, job_type: 'create', ...buildSpec(job, config), shell };

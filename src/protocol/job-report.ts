@@ -1,5 +1,8 @@
 import type { JobStatus } from './job-status.js';
 
+/** Header with the token of a job, by which a worker shows which job it works for: `<job id>.<token>`. */
+export const JOB_TOKEN_HEADER = 'ims-job-token';
+
 /** A public host key of a job's sshd. */
 export interface HostKey {
   /** As `ssh-ed25519`. */

@@ -99,6 +99,8 @@ interface AnyJobSpec {
   ca_certificate: string | null;
   /** Base url of the server, with or without a path prefix, without a slash at its end. */
   server_url: string;
+  /** Sent with every request (`JOB_TOKEN_HEADER`); null for a job that was made before there were tokens. */
+  token: string | null;
 }
 
 /** A job that changes an image in a shell. */

@@ -1,6 +1,6 @@
 import type { Arch } from '../protocol/arch.js';
 import type { ArtifactLink } from '../protocol/artifact-link.js';
-import type { JobProgress, JobReport } from '../protocol/job-report.js';
+import { JOB_TOKEN_HEADER, type JobProgress, type JobReport } from '../protocol/job-report.js';
 import { isTerminal, type JobStatus } from '../protocol/job-status.js';
 
 /** What registers an image that a job is making. */
@@ -68,6 +68,8 @@ export interface HttpImsClientOptions {
   /** Base url of the server, as the job's specification gives it. */
   serverUrl: string;
   jobId: string;
+  /** The token of the job; null where it has none. */
+  token?: string | null;
   /** Milliseconds for which a request is repeated; ten minutes by default, in which a server is replaced by a new version. */
   deadline?: number;
   /** Milliseconds before the first repetition; doubled for each further one up to ten seconds. */
@@ -79,8 +81,8 @@ const TRY_TIMEOUT = 30_000;
 const LONGEST_PAUSE = 10_000;
 /** What a gateway or a starting server answers: the request did not get through. */
 const TRY_AGAIN = new Set([502, 503, 504]);
-/** Answers about a job that has ended (409), or whose record is gone (404, 410). */
-const OVER = new Set([404, 409, 410]);
+/** Answers about a job that has ended (409), or whose record is gone (404, 410) and its token with it (401). */
+const OVER = new Set([401, 404, 409, 410]);
 
 const after = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -157,12 +159,21 @@ export class HttpImsClient extends ImsClient {
     }
   }
 
+  private headers(hasBody: boolean): Record<string, string> {
+    const { jobId, token } = this.options;
+    return {
+      ...(hasBody && { 'content-type': 'application/json' }),
+      ...(token && { [JOB_TOKEN_HEADER]: `${jobId}.${token}` }),
+    };
+  }
+
   private async tryOnce(method: string, path: string, body?: object): Promise<ServerRecord> {
     const response = await fetch(`${this.options.serverUrl}${path}`, {
       method,
       signal: AbortSignal.timeout(TRY_TIMEOUT),
       redirect: 'error',
-      ...(body && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+      headers: this.headers(body !== undefined),
+      ...(body && { body: JSON.stringify(body) }),
     }).catch((error: unknown) => {
       throw new ImsUnreachable('the IMS server cannot be reached', { cause: error });
     });

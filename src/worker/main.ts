@@ -40,7 +40,7 @@ async function runPhase(phase: PhaseName, context: PhaseContext): Promise<void> 
 
 /** Runs a phase; whatever ends it is said to the server. Returns the exit code. */
 async function run({ phase, job, place, store, diskReserve, ...config }: WorkerConfig): Promise<number> {
-  const ims = new HttpImsClient({ serverUrl: job.server_url, jobId: job.job_id });
+  const ims = new HttpImsClient({ serverUrl: job.server_url, jobId: job.job_id, token: job.token });
   const directory = new JobDirectory(config.directory);
   await mkdir(directory.handOver, { recursive: true });
   // Paths in mount options are relative to this one: there is no way to write every path into them.

@@ -84,6 +84,7 @@ async function insertJob(values: Partial<Job> = {}): Promise<string> {
     publicKey: 'ssh-ed25519 AAAA',
     connectionInfo: await launcher.address(id),
     runner: RUNNER,
+    token: 'token',
   };
   await jobs.insert(Object.assign(planJob(request, source, circumstances, loadConfig({}).jobs), values));
   return id;

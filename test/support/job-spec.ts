@@ -21,6 +21,7 @@ export function aJobSpec(values: Partial<CustomizeSpec> = {}): CustomizeSpec {
     bucket: 'boot-images',
     ca_certificate: null,
     server_url: 'http://127.0.0.1:1',
+    token: null,
     ...values,
   };
 }

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { S3ArtifactStore } from '../artifacts/s3-artifact-store.js';
-import type { CreatePhase, CustomizePhase, PhaseName } from '../protocol/job-spec.js';
+import type { CreatePhase, CreateSpec, CustomizePhase, CustomizeSpec, PhaseName } from '../protocol/job-spec.js';
 import { SystemCommands } from './commands.js';
 import { readWorkerConfig, type WorkerConfig } from './config.js';
 import { Disk } from './disk.js';
@@ -31,11 +31,11 @@ const CREATE: Record<CreatePhase, CreatePhaseRun> = {
 
 const log = lineLog((line) => process.stdout.write(line));
 
-/** Runs what a phase is for jobs of this type. */
+/** Runs what a phase is for jobs of this type. The context is handed on as it is: what a launcher did not give is missed only where it is used. */
 async function runPhase(phase: PhaseName, context: PhaseContext): Promise<void> {
-  const { job } = context;
-  if (job.job_type === 'create') return CREATE[phase as CreatePhase]({ ...context, job });
-  return CUSTOMIZE[phase as CustomizePhase]({ ...context, job });
+  return context.job.job_type === 'create'
+    ? CREATE[phase as CreatePhase](context as PhaseContext<CreateSpec>)
+    : CUSTOMIZE[phase as CustomizePhase](context as PhaseContext<CustomizeSpec>);
 }
 
 /** Runs a phase; whatever ends it is said to the server. Returns the exit code. */

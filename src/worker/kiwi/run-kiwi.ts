@@ -76,7 +76,10 @@ export async function runKiwi(context: PhaseContext<CreateSpec>, options: KiwiOp
     });
     const { code, signal } = await command.ended;
     guard.throwIfAborted();
-    if (code !== 0) throw failed(output, code, signal);
+    if (code === 0) return;
+    // A full disk shows in many ways; what is left of the build still fills it.
+    await context.disk.expectFree(0);
+    throw failed(output, code, signal);
   } finally {
     guard.close();
   }
@@ -96,6 +99,7 @@ function print(line: string): void {
 
 async function argumentsOf(context: PhaseContext<CreateSpec>, { firstPackage }: KiwiOptions): Promise<string[]> {
   const { job } = context;
+  // All that KIWI-NG can tell is in the log, so that no build has to be repeated to learn why it failed.
   const settings = ['--debug', '--config', join(BUILD_PLACE, 'kiwi.yml'), '--type', 'tbz'];
   const caches = ['--temp-dir', '/var/tmp', '--shared-cache-dir', '/var/cache/kiwi'];
   const architecture = job.arch === 'aarch64' ? ['--target-arch', job.arch] : [];

@@ -1,0 +1,67 @@
+import { parseDescription, tellable } from './recipe-description.js';
+
+const description = (content: string) =>
+  `<?xml version="1.0"?>\n<image schemaversion="7.5" name="x">${content}</image>`;
+const probes = (content: string) =>
+  parseDescription(description(content)).repositories.map(({ name, probe }) => [name, probe.href]);
+
+describe('the repositories of a description', () => {
+  it.each([
+    [
+      'rpm-md',
+      '<repository type="rpm-md" alias="sles"><source path="http://host/a/"/></repository>',
+      ['sles', 'http://host/a/repodata/repomd.xml'],
+    ],
+    [
+      'Debian with a distribution',
+      '<repository type="apt-deb" alias="deb" distribution="bookworm" components="main"><source path="https://host/debian"/></repository>',
+      ['deb', 'https://host/debian/dists/bookworm/Release'],
+    ],
+    [
+      'Debian without one',
+      '<repository type="apt-deb" alias="flat"><source path="http://host/flat"/></repository>',
+      ['flat', 'http://host/flat/Release'],
+    ],
+    [
+      'one with a query and a password, and no name',
+      '<repository><source path="https://me:secret@host/a?token=1"/></repository>',
+      ['https://host/a', 'https://me:secret@host/a/repodata/repomd.xml?token=1'],
+    ],
+  ])('%s is asked for what it always has', (_what, content, expected) => {
+    expect(probes(content)).toEqual([expected]);
+  });
+
+  it('that are not reached by http or https are not asked', () => {
+    const paths = ['dir:///srv/repo', 'obs://openSUSE:Factory/standard', 'ftp://host/a', 'not a url'];
+    expect(probes(paths.map((path) => `<repository><source path="${path}"/></repository>`).join(''))).toEqual([]);
+  });
+
+  it('are all found, wherever they stand', () => {
+    const one = (name: string) => `<repository alias="${name}"><source path="http://${name}/"/></repository>`;
+    expect(probes(`${one('a')}<packages type="image"/>${one('b')}`).map(([name]) => name)).toEqual(['a', 'b']);
+  });
+});
+
+it.each([
+  ['<preferences><version>1</version><packagemanager> dnf4 </packagemanager></preferences>', 'dnf4'],
+  ['<preferences/><preferences><packagemanager>apt</packagemanager></preferences>', 'apt'],
+  ['<preferences><version>1</version></preferences>', null],
+])('the package manager of %s is %s', (content, expected) => {
+  expect(parseDescription(description(content)).packageManager).toBe(expected);
+});
+
+it.each(['', 'no xml <', '<image>', '<other/>', '<image>text</image>', '<image><repository>text</repository></image>'])(
+  'nothing is known of %j, which KIWI-NG has to judge',
+  (text) => {
+    expect(parseDescription(text)).toEqual({ repositories: [], packageManager: null });
+  },
+);
+
+it('entities of a description are not followed', () => {
+  const text = `<!DOCTYPE image [<!ENTITY x SYSTEM "file:///etc/passwd">]><image><repository alias="&x;"><source path="http://host/"/></repository></image>`;
+  expect(JSON.stringify(parseDescription(text))).not.toContain('root:');
+});
+
+it('an address is told without user, password and query', () => {
+  expect(tellable(new URL('https://me:secret@host:8/a?token=1#x'))).toBe('https://host:8/a');
+});

@@ -9,9 +9,9 @@ import { Lab } from '../test/support/squashfs-lab.js';
 
 /*
  * What packing a customized image costs: `npm run bench:pack -- [--size small] [--runs N] [--change PERCENT] [--sources gzip] [--tree DIRECTORY]`,
- * as root. It makes a Debian tree with mmdebstrap (or takes the one that it is given), packs it as a source, changes about one percent of its bytes above an overlay, and packs the result by
- * mksquashfs as the original does, by mksquashfs with our settings, and from the blocks of the source. All is in the page cache. The trees
- * that come out are compared, so that no packer wins by leaving something out.
+ * as root. It makes a Debian tree with mmdebstrap (or takes the one that it is given), packs it as a source, changes about one percent of its
+ * bytes above an overlay, and packs the result from the blocks of the source, by mksquashfs with our settings, and by mksquashfs as the
+ * original does. All is in the page cache. The trees that come out are compared, so that no packer wins by leaving something out.
  */
 
 const { values: options } = parseArgs({
@@ -34,6 +34,9 @@ const SOURCES = [
   { compression: 'gzip', plain: '-comp gzip', tuned: '-comp gzip -Xcompression-level 6', level: 6 },
   { compression: 'zstd', plain: '-comp zstd', tuned: '-comp zstd -Xcompression-level 3', level: 3 },
 ];
+
+/** Files that are removed. */
+const REMOVED = 20;
 
 interface Cost {
   seconds: number;
@@ -75,13 +78,13 @@ function change(root: string, percent: number): { changed: number; bytes: number
     .filter(({ size }) => size > 0 && size < total / 500)
     .toSorted((a, b) => (a.order < b.order ? -1 : 1));
   let [changed, bytes] = [0, 0];
-  for (const { file, size } of candidates.slice(20)) {
+  for (const { file, size } of candidates.slice(REMOVED)) {
     if (bytes >= (total * percent) / 100) break;
     overwrite(file, size);
     changed++;
     bytes += size;
   }
-  for (const { file } of candidates.slice(0, 20)) rmSync(file);
+  for (const { file } of candidates.slice(0, REMOVED)) rmSync(file);
   return { changed, bytes, total };
 }
 
@@ -149,7 +152,10 @@ async function median(pack: () => Promise<Cost>): Promise<Cost> {
   return { ...sorted[Math.floor(sorted.length / 2)]!, memory: Math.max(...costs.map(({ memory }) => memory)) };
 }
 
-function printCost(name: string, { seconds, bytes, memory, reused }: Cost): void {
+/** Measures a packer, and prints what it cost. */
+async function printed(name: string, pack: () => Promise<Cost>): Promise<Cost> {
+  const cost = await median(pack);
+  const { seconds, bytes, memory, reused } = cost;
   const columns = [
     `${seconds.toFixed(2)} s`,
     `${mib(bytes)} MiB sent`,
@@ -157,28 +163,28 @@ function printCost(name: string, { seconds, bytes, memory, reused }: Cost): void
     `${mib(memory)} MiB memory`,
   ];
   print(`${name.padEnd(30)}${columns.map((column) => column.padStart(20)).join('')}`);
+  const stages = Object.entries(cost.stages).map(([stage, time]) => `${stage} ${time.toFixed(2)} s`);
+  if (stages.length > 0) print(`  ${stages.join(', ')}`);
+  return cost;
 }
 
 async function compare(lab: Lab, { compression, plain, tuned, level }: (typeof SOURCES)[number]): Promise<void> {
   lab.pack('root', 'source', plain);
-  const overlay = lab.overlay('source', 'o');
-  const { changed, bytes, total } = change(overlay.merged, Number(options.change));
-  print(`\n${compression}: source of ${mib(statSync(lab.at('source')).size)} MiB, ${mib(total)} MiB unpacked`);
-  print(`changed ${changed} files of ${mib(bytes)} MiB, removed 20`);
-  const cheap = await median(() => delta(lab, 'source', overlay, 'delta', level));
-  printCost('from the blocks of the source', cheap);
-  const stages = Object.entries(cheap.stages).map(([stage, seconds]) => `${stage} ${seconds.toFixed(2)} s`);
-  print(`  ${stages.join(', ')}`);
-  const ours = await median(() => mksquashfs(lab, overlay, 'tuned', tuned));
-  printCost('mksquashfs, our settings', ours);
-  const theirs = await median(() => mksquashfs(lab, overlay, 'default', plain));
-  printCost('mksquashfs, its defaults', theirs);
-  lab.unmount('o');
+  const costs = await lab.withOverlay('source', async (overlay) => {
+    const { changed, bytes, total } = change(overlay.merged, Number(options.change));
+    print(`\n${compression}: source of ${mib(statSync(lab.at('source')).size)} MiB, ${mib(total)} MiB unpacked`);
+    print(`changed ${changed} files of ${mib(bytes)} MiB, removed ${REMOVED}`);
+    return {
+      delta: await printed('from the blocks of the source', () => delta(lab, 'source', overlay, 'delta', level)),
+      tuned: await printed('mksquashfs, our settings', () => mksquashfs(lab, overlay, 'tuned', tuned)),
+      default: await printed('mksquashfs, its defaults', () => mksquashfs(lab, overlay, 'default', plain)),
+    };
+  });
   const differences = lab.differences('tuned', 'delta');
   if (differences.length > 0) throw new Error(`the images differ:\n${differences.slice(0, 20).join('\n')}`);
   const suffix = compression === 'gzip' ? '' : `-${compression}`;
-  print(`ratio delta-vs-mksquashfs-default${suffix} ${(theirs.seconds / cheap.seconds).toFixed(1)}`);
-  print(`ratio delta-vs-mksquashfs-tuned${suffix} ${(ours.seconds / cheap.seconds).toFixed(1)}`);
+  print(`ratio delta-vs-mksquashfs-default${suffix} ${(costs.default.seconds / costs.delta.seconds).toFixed(1)}`);
+  print(`ratio delta-vs-mksquashfs-tuned${suffix} ${(costs.tuned.seconds / costs.delta.seconds).toFixed(1)}`);
 }
 
 const packages = PACKAGES[options.size];
@@ -188,8 +194,7 @@ try {
   print(`making a tree of Debian packages: ${packages}`);
   if (options.tree) lab.sh(`mkdir root; mount --bind '${path.resolve(options.tree)}' root`);
   else lab.sh(`mmdebstrap --quiet --mode=root --variant=apt --include=${packages} bookworm root`);
-  for (const source of SOURCES)
-    if (options.sources.split(',').includes(source.compression)) await compare(lab, source);
+  for (const source of SOURCES) if (options.sources.split(',').includes(source.compression)) await compare(lab, source);
 } finally {
   lab.stop();
 }

@@ -5,6 +5,8 @@ import { apply, edit, type Edit } from './edits.js';
 import { canMount, Lab } from '../support/squashfs-lab.js';
 
 const CASES = Number(process.env['SQUASHFS_CASES'] ?? 15);
+/** The same cases in every run, unless somebody looks for others. */
+const SEED = Number(process.env['SQUASHFS_SEED'] ?? 20_261_123);
 
 /** Packings of the source. */
 const packing = fc.record({
@@ -34,15 +36,12 @@ const packing = fc.record({
     const root = lab.empty('root');
     tree.forEach((change) => apply(root, change));
     lab.pack('root', 'source', options);
-    const overlay = lab.overlay('source', 'o');
-    try {
+    await lab.withOverlay('source', async (overlay) => {
       edits.forEach((change) => apply(overlay.merged, change));
       await lab.delta('source', overlay, 'delta');
-      await lab.delta('source', overlay, 'again');
-      lab.pack('o/merged', 'full', options);
-    } finally {
-      lab.unmount('o');
-    }
+      await lab.delta('source', overlay, 'again', { processors: 1 });
+      lab.pack('overlay/merged', 'full', options);
+    });
   }
 
   it('gives what mksquashfs makes of any tree after any edits, the same bytes each time', async () => {
@@ -54,8 +53,10 @@ const packing = fc.record({
         expect(lab.differences('full', 'delta')).toEqual([]);
         expect(readFileSync(lab.at('delta')).equals(readFileSync(lab.at('again')))).toBe(true);
         lab.sh('unsquashfs -quiet -no-progress -dest out delta >/dev/null; rm -rf out');
+        // squashfs-tools-ng, which is a reader of its own, knows no lzo.
+        if (compression !== 'lzo') lab.sh('sqfsdiff --timestamps --old full --new delta');
       }),
-      { numRuns: CASES, endOnFailure: process.env['SQUASHFS_SHRINK'] === undefined },
+      { seed: SEED, numRuns: CASES, endOnFailure: process.env['SQUASHFS_SHRINK'] === undefined },
     );
   }, 3_600_000);
 });

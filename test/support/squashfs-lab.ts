@@ -5,7 +5,10 @@ import path from 'node:path';
 import type { Overlay } from '../../src/worker/squashfs/merged-tree.js';
 import { type DeltaReport, packDelta } from '../../src/worker/squashfs/delta.js';
 
-/** Options of an overlay as image roots have them. */
+/**
+ * Options of an overlay as image roots have them. Mounted `noatime`: mksquashfs takes names of one inode for several where a time changed while it
+ * read the link behind one of them.
+ */
 const OVERLAY = 'index=on,redirect_dir=on,xino=on,metacopy=off';
 
 /**
@@ -59,13 +62,23 @@ export class Lab {
     );
   }
 
+  /** Works with an image below an overlay, which is seen at `overlay/merged` meanwhile. */
+  async withOverlay<Result>(image: string, work: (overlay: Overlay) => Promise<Result> | Result): Promise<Result> {
+    const overlay = this.overlay(image, 'overlay');
+    try {
+      return await work(overlay);
+    } finally {
+      this.unmount('overlay');
+    }
+  }
+
   /** Mounts an image below an overlay, with an empty layer; the overlay is then seen at `<name>/merged`. */
-  overlay(image: string, name: string): Overlay {
+  private overlay(image: string, name: string): Overlay {
     this.sh(`rm -rf ${name}; mkdir -p ${name}/{lower,layer/upper,layer/work,merged}
       mount -t squashfs -o ro,loop ${image} ${name}/lower
       chown --reference=${name}/lower ${name}/layer/upper; chmod --reference=${name}/lower ${name}/layer/upper
       touch --reference=${name}/lower ${name}/layer/upper
-      mount -t overlay ims ${name}/merged -o lowerdir=${name}/lower,upperdir=${name}/layer/upper,workdir=${name}/layer/work,${OVERLAY}`);
+      mount -t overlay ims ${name}/merged -o noatime,lowerdir=${name}/lower,upperdir=${name}/layer/upper,workdir=${name}/layer/work,${OVERLAY}`);
     return {
       merged: this.at(name, 'merged'),
       upper: this.at(name, 'layer/upper'),
@@ -73,18 +86,23 @@ export class Lab {
     };
   }
 
-  unmount(name: string): void {
+  private unmount(name: string): void {
     this.sh(`umount ${name}/merged ${name}/lower; rm -rf ${name}`);
   }
 
   /** Packs an overlay with the packer under test. */
-  async delta(source: string, overlay: Overlay, output: string, more: { level?: number } = {}): Promise<DeltaReport> {
+  async delta(
+    source: string,
+    overlay: Overlay,
+    output: string,
+    more: { level?: number; processors?: number } = {},
+  ): Promise<DeltaReport> {
     return packDelta({
       source: this.at(source),
       overlay,
       output: this.at(output),
       level: more.level ?? 1,
-      processors: 2,
+      processors: more.processors ?? 2,
       signal: new AbortController().signal,
     });
   }

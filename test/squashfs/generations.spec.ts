@@ -55,6 +55,6 @@ function median(numbers: number[]): number {
     expect(statSync(lab.at('delta')).size).toBeLessThan(statSync(lab.at('full')).size * 1.1);
     const quarter = Math.ceil(times.length / 4);
     // Other work on the machine slows single packings; that of hundreds of generations would slow all.
-    expect(median(times.slice(-quarter))).toBeLessThan(median(times.slice(0, quarter)) * 3 + 50);
+    expect(median(times.slice(-quarter))).toBeLessThan(median(times.slice(0, quarter)) * 5 + 100);
   }, 600_000);
 });

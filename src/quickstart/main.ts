@@ -7,8 +7,11 @@ import { S3ArtifactStore } from '../artifacts/s3-artifact-store.js';
 import { BadConfiguration, type Config, loadConfig } from '../config/config.js';
 import { provideCredentials } from '../embedded/credentials.js';
 import { Api, type JobView } from './api.js';
+import { type BuildContext, buildOnce } from './build-story.js';
 import { buildDemoImage } from './demo-image.js';
-import { installPackages } from './packages.js';
+import { buildDemoRepository } from './demo-repository.js';
+import { type PackageServer, servePackages } from './package-server.js';
+import { installPackages, type Show } from './packages.js';
 import { registerImage } from './register-image.js';
 import { ServerProcess } from './server-process.js';
 import { customizeOnce } from './story.js';
@@ -91,15 +94,38 @@ async function printLogs(jobs: string): Promise<void> {
     process.stderr.write(`--- ${name}\n${await readFile(path.join(jobs, name), 'utf8')}`);
 }
 
-/** Walks the whole procedure, not jailed and jailed, on a state directory that goes afterwards. */
-async function walkOnce(): Promise<void> {
+/** Makes packages, and serves them for the recipe of a story. */
+async function openBuild(stage: Stage): Promise<{ context: BuildContext; packages: PackageServer }> {
+  const directory = path.join(stage.directory, 'packages');
+  await buildDemoRepository(directory);
+  const packages = await servePackages(directory);
+  const jobsDirectory = path.join(stage.config.stateDir, 'jobs');
+  const bucket = stage.config.s3.imsBucket;
+  return { context: { ...stage, jobsDirectory, bucket, repository: packages.url, step: say }, packages };
+}
+
+async function buildAndClose(stage: Stage): Promise<void> {
+  const { context, packages } = await openBuild(stage);
+  try {
+    await buildOnce(context);
+  } finally {
+    await packages.close();
+  }
+}
+
+async function customizeTwice(stage: Stage): Promise<void> {
+  const jobsDirectory = path.join(stage.config.stateDir, 'jobs');
+  for (const jail of [false, true]) await customizeOnce({ ...stage, jobsDirectory, step: say }, jail);
+}
+
+/** Walks a whole procedure on a state directory that goes afterwards. */
+async function walkOnce(walk: (stage: Stage) => Promise<void>): Promise<void> {
   const stateDir = await mkdtemp(path.join(tmpdir(), 'ims-quickstart-'));
   const environment = { STATE_DIR: stateDir, PORT: '0', EMBEDDED_S3_PORT: '0', DATABASE_URL: '', S3_ENDPOINT: '' };
   try {
     const stage = await setStage(environment, loadConfig({ ...process.env, ...environment }));
     try {
-      for (const jail of [false, true])
-        await customizeOnce({ ...stage, jobsDirectory: path.join(stateDir, 'jobs'), step: say }, jail);
+      await walk(stage);
     } catch (error) {
       await printLogs(path.join(stateDir, 'jobs'));
       throw error;
@@ -130,8 +156,14 @@ or with curl:
 then, when it waits on you, with the port that the job gives:
   ssh -i ${path.join(directory, 'key')} -p PORT root@127.0.0.1
   # change /mnt/image/image-root, then: touch /mnt/image/complete
+`);
+}
 
-Jobs as they go (Ctrl-C stops the server):
+function printBuildStep({ publicKeyId }: Stage, recipeId: string): void {
+  process.stdout.write(`
+Build an image from the demo recipe:
+  cray ims jobs create --job-type create --artifact-id ${recipeId} \\
+    --public-key-id ${publicKeyId} --image-root-archive-name my-built-image
 `);
 }
 
@@ -159,18 +191,24 @@ async function followJobs(api: Api): Promise<void> {
   }
 }
 
-async function serve(): Promise<void> {
+/** @param show with builds, a recipe is built, and stays for further jobs */
+async function serve(show: Show): Promise<void> {
   const config = loadConfig();
   const stage = await setStage({}, config);
   const stop = () => void stage.server.stop().then(() => process.exit(0));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
+  const recipeId = show === 'builds' ? await buildOnce((await openBuild(stage)).context) : null;
   printNextSteps(stage);
+  if (recipeId !== null) printBuildStep(stage, recipeId);
+  process.stdout.write('\nJobs as they go (Ctrl-C stops the server):\n');
   await followJobs(stage.api);
 }
 
 try {
-  await installPackages(say);
-  await (process.argv.includes('--once') ? walkOnce() : serve());
+  const show: Show = process.argv.includes('--recipe') ? 'builds' : 'shells';
+  await installPackages(say, show);
+  if (process.argv.includes('--once')) await walkOnce(show === 'builds' ? buildAndClose : customizeTwice);
+  else await serve(show);
 } catch (error) {
   process.stderr.write(
     `${error instanceof BadConfiguration ? error.message : `the quickstart stopped: ${(error as Error).message}`}\n`,

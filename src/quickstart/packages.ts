@@ -1,8 +1,11 @@
 import { spawn } from 'node:child_process';
 import { access } from 'node:fs/promises';
 
+/** What a quickstart shows: changing an image in a shell, or building one from a recipe besides. */
+export type Show = 'shells' | 'builds';
+
 /** Debian packages that the quickstart needs, each with a file that tells whether it is there. */
-const PACKAGES: Record<string, string> = {
+const SHELL_PACKAGES: Record<string, string> = {
   'squashfs-tools': '/usr/bin/mksquashfs',
   'openssh-server': '/usr/sbin/sshd',
   'openssh-client': '/usr/bin/ssh',
@@ -10,10 +13,19 @@ const PACKAGES: Record<string, string> = {
   'busybox-static': '/usr/bin/busybox',
   openssl: '/usr/bin/openssl',
 };
+const BUILD_PACKAGES: Record<string, string> = {
+  'python3-venv': '/usr/share/doc/python3-venv',
+  rsync: '/usr/bin/rsync',
+  'xz-utils': '/usr/bin/xz',
+  zstd: '/usr/bin/zstd',
+  rpm: '/usr/bin/rpmbuild',
+  'createrepo-c': '/usr/bin/createrepo_c',
+  zypper: '/usr/bin/zypper',
+};
 
-async function missingPackages(): Promise<string[]> {
+async function missingPackages(show: Show): Promise<string[]> {
   const missing = await Promise.all(
-    Object.entries(PACKAGES).map(async ([name, file]) =>
+    Object.entries({ ...SHELL_PACKAGES, ...(show === 'builds' && BUILD_PACKAGES) }).map(async ([name, file]) =>
       access(file).then(
         () => null,
         () => name,
@@ -34,8 +46,8 @@ async function run(command: string, args: string[]): Promise<number> {
  * Installs what is missing of Debian's packages.
  * @throws Error with the line to run, where this user may not install packages or it fails
  */
-export async function installPackages(say: (text: string) => void): Promise<void> {
-  const missing = await missingPackages();
+export async function installPackages(say: (text: string) => void, show: Show): Promise<void> {
+  const missing = await missingPackages(show);
   if (!missing.length) return;
   const line = `apt-get update && apt-get install -y --no-install-recommends ${missing.join(' ')}`;
   if (process.getuid?.() !== 0)

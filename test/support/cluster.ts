@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { once } from 'node:events';
+import { connect, createServer, type Server } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -31,6 +33,7 @@ export async function kubectl(...args: string[]): Promise<string> {
 /** A namespace of a real cluster for jobs, and beside it on this machine a database and a store for servers that run here. */
 export class Cluster {
   private readonly systems: System[] = [];
+  private readonly gates: Server[] = [];
 
   private constructor(
     readonly namespace: string,
@@ -85,6 +88,21 @@ export class Cluster {
     return system;
   }
 
+  /** What a server in a pod needs to know of store and database; a port of this machine leads to the socket of the database. */
+  async addressesForPods(): Promise<{ store: string; database: string }> {
+    const socket = path.join(new URL(this.database.url).searchParams.get('host')!, '.s.PGSQL.5432');
+    const gate = createServer((pod) => {
+      const database = connect(socket);
+      for (const end of [pod, database]) end.on('error', () => [pod, database].forEach((other) => other.destroy()));
+      pod.pipe(database).pipe(pod);
+    });
+    gate.listen(await freePorts(), this.address);
+    await once(gate, 'listening');
+    this.gates.push(gate);
+    const { port } = gate.address() as { port: number };
+    return { store: this.store.endpoint, database: `postgres://ims@${this.address}:${port}/ims` };
+  }
+
   kubectl(...args: string[]): Promise<string> {
     return kubectl('-n', this.namespace, ...args);
   }
@@ -114,6 +132,7 @@ export class Cluster {
 
   async close(): Promise<void> {
     for (const system of this.systems) await system.stop();
+    for (const gate of this.gates) gate.close();
     await kubectl('delete', 'namespace', this.namespace, '--wait=false');
     await this.store.close();
     await this.database.stop();

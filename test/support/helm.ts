@@ -24,7 +24,8 @@ function findHelm(): string | null {
   return candidates.find((file) => file && spawnSync(file, ['version']).status === 0) ?? null;
 }
 
-const HELM = findHelm();
+/** The helm to run; null where there is none. */
+export const HELM = findHelm();
 
 /** `describe` where there is a helm; elsewhere the tests are skipped, and say how to get one. */
 export function describeWithHelm(name: string, tests: () => void): void {

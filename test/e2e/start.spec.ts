@@ -49,15 +49,17 @@ it('names every bad setting at once, and no secret', async () => {
 
 it.each<[string, () => Promise<Record<string, string>>, RegExp]>([
   [
-    'Kubernetes is asked for, which is not built',
+    'there is no cluster where Kubernetes is asked for',
     async () => ({
       JOB_LAUNCHER: 'kubernetes',
+      JOB_SERVER_URL: 'http://127.0.0.1:1',
+      JOB_WORKER_IMAGE: 'cray-ims-worker',
       DATABASE_URL: process.env['IMS_TEST_POSTGRES_URL']!,
       S3_ENDPOINT: 'http://127.0.0.1:1',
       S3_ACCESS_KEY: 'a',
       S3_SECRET_KEY: 's',
     }),
-    /JOB_LAUNCHER=kubernetes is not built yet/,
+    /cannot start: JOB_LAUNCHER=kubernetes finds no cluster: .* or set KUBECONFIG/,
   ],
   [
     'the state directory is a file',

@@ -25,6 +25,11 @@ const CHANNEL = 'jobs_changed';
 const GONE_SECONDS = 3600;
 /** What a record says of a job whose launch failed and is tried again. The cause, which may name hosts, is in the log. */
 const NOT_YET = 'cannot be launched just now, and is tried again. /healthz/ready and the log of the server tell more.';
+/** What a record says of a job that was launched, and of which nothing is there. */
+const GONE =
+  'what ran of the job was deleted, but not by this service (`kubectl delete`, for one). Start the job again.';
+/** What a record says of a job that ended well where it ran, but not here. */
+const SILENT = 'the job ended before it could say why. Its log tells more; start the job again.';
 
 /** Which launcher of all servers on a database is this server's: jobs are bound to theirs. */
 export const RUNNER = Symbol('runner');
@@ -174,8 +179,7 @@ export class JobReconciler implements OnApplicationShutdown {
   private async endIfDead(job: Job): Promise<void> {
     const observation = await this.launcher.observe(job.id);
     if (observation.state === 'running') return this.sayWhatIsSeen(job, observation);
-    const reason = observation.state === 'ended' ? observation.reason : null;
-    await this.end(job, reason ?? 'the job ended before it could say why. Its log tells more; start the job again.');
+    await this.end(job, observation.state === 'absent' ? GONE : (observation.reason ?? SILENT));
   }
 
   /** What only the launcher knows of a job that runs: what it waits for before its worker can speak, and the address that its shell got. */

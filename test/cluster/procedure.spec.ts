@@ -70,13 +70,10 @@ describe.each([
     expect((await system.ssh(job, `touch ${signal}`)).code).toBe(0);
     const { resultant_image_id } = await system.waitFor(job.id, 'success', 60);
     const differences = await system.differences(source.rootfs, await system.rootfsOf(resultant_image_id!));
-    expect(differences.map((line) => line.replace(/^\S+\s+/, '')).toSorted()).toEqual(
-      expect.arrayContaining(['etc/hostname', 'etc/motd', 'etc/motd-link', 'home/']),
-    );
     const names = differences.map((line) => line.replace(/^\S+\s+/, '').replace(/ => .*/, ''));
-    expect(
-      names.filter((name) => !['etc/', 'etc/hostname', 'etc/motd', 'etc/motd-link', 'home/'].includes(name)),
-    ).toEqual([]);
+    // In a jail the file that ended the shell was made in /tmp of the image, and has left its time there.
+    const touched = ['etc/', 'etc/hostname', 'etc/motd', 'etc/motd-link', 'home/', ...(jail ? ['tmp/'] : [])];
+    expect(names.toSorted()).toEqual(touched);
   }, 150_000);
 
   it('tells operators of the upload where they look for it, and keeps its logs', async () => {
@@ -86,10 +83,13 @@ describe.each([
     expect(await kept.text()).toContain('manifest.json');
   }, 60_000);
 
-  it('gives back its address and its disk at once, and leaves nothing when it is deleted', async () => {
-    await until('address and disk are back', async () =>
-      (await cluster.objectsOf(job.id)).every((name) => !/^(service|persistentvolumeclaim)/.test(name)),
+  it('gives back its address at once, its disk with its pod, and leaves nothing when it is deleted', async () => {
+    await until('the address is back', async () =>
+      (await cluster.objectsOf(job.id)).every((name) => !name.startsWith('service')),
     );
+    // Kubernetes keeps a claim while there is a pod that has used it, and with that pod stay its logs.
+    const claim = ['get', 'pvc', `cray-ims-${job.id}-job-claim`, '-o', 'jsonpath={.metadata.deletionTimestamp}'];
+    await until('the disk goes with the pod', async () => (await cluster.kubectl(...claim)) !== '');
     await cluster.deleteJob(system, job.id);
   }, 90_000);
 });

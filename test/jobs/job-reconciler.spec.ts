@@ -275,7 +275,7 @@ describe('what ended without a word', () => {
     await reconciler.pass();
     await launcher.remove(id);
     await reconciler.pass();
-    expect((await get(id)).status_reason).toContain('before it could say why');
+    expect((await get(id)).status_reason).toContain('was deleted');
   });
 
   it('is a success where only the last words were lost', async () => {

@@ -189,10 +189,9 @@ export class System {
     // No name server here knows the names of a cluster's shells.
     const host = external_ip ?? name;
     const knownHosts = this.file(`known-hosts-${job.id}`);
-    await writeFile(
-      knownHosts,
-      container!.host_keys!.map(({ type, key }) => `[${host}]:${port} ${type} ${key}\n`).join(''),
-    );
+    // From sshd(8): a port is named only where it is not that of ssh.
+    const known = port === 22 ? host : `[${host}]:${port}`;
+    await writeFile(knownHosts, container!.host_keys!.map(({ type, key }) => `${known} ${type} ${key}\n`).join(''));
     const settings = [
       `UserKnownHostsFile=${knownHosts}`,
       'StrictHostKeyChecking=yes',

@@ -39,8 +39,11 @@ export interface StoredArtifact extends ArtifactInfo {
 export abstract class ArtifactUpload {
   /** Sends one part (1 to 10,000). Sending a number again replaces that part. */
   abstract part(number: number, content: Buffer): Promise<void>;
-  /** Takes a part from a stored artifact on the store's side; `range` must lie inside of it. */
-  abstract copyPart(number: number, source: ArtifactLocation, range: ByteRange): Promise<void>;
+  /**
+   * Takes a part from a stored artifact on the store's side; `range` must lie inside of it. With an etag it is refused where the artifact
+   * has another. Resolves with the etag of the part: the md5 of its content, unless the store encrypts.
+   */
+  abstract copyPart(number: number, source: ArtifactLocation, range: ByteRange, etag?: string): Promise<string>;
   /**
    * Makes the artifact visible with this md5 (hex) as its `md5sum`. The store does not check the md5: the caller has read the content it sent.
    * Rejects, and the upload goes on, where a part is missing: numbers go from 1 without a gap. S3 takes metadata at the beginning of an

@@ -204,7 +204,7 @@ export class S3ArtifactStore extends ArtifactStore {
 /** Parts that arrive one by one. */
 class S3Upload extends ArtifactUpload {
   private readonly parts = new Map<number, SentPart>();
-  private readonly sending = new Set<Promise<void>>();
+  private readonly sending = new Set<Promise<SentPart>>();
   private completed = false;
 
   constructor(
@@ -215,12 +215,13 @@ class S3Upload extends ArtifactUpload {
     super();
   }
 
-  part(number: number, content: Buffer): Promise<void> {
-    return this.keep(this.requests.uploadPart(this.upload, number, content));
+  async part(number: number, content: Buffer): Promise<void> {
+    await this.keep(this.requests.uploadPart(this.upload, number, content));
   }
 
-  copyPart(number: number, source: ArtifactLocation, range: ByteRange): Promise<void> {
-    return this.keep(this.requests.copyPart(this.upload, number, source, range));
+  async copyPart(number: number, source: ArtifactLocation, range: ByteRange, etag?: string): Promise<string> {
+    const part = await this.keep(this.requests.copyPart(this.upload, number, source, range, etag));
+    return part.etag;
   }
 
   async complete(md5: string): Promise<StoredArtifact> {
@@ -240,8 +241,13 @@ class S3Upload extends ArtifactUpload {
     await this.requests.abortUpload(this.upload);
   }
 
-  private keep(sent: Promise<SentPart>): Promise<void> {
-    const kept = sent.then((part) => void this.parts.set(part.number, part)).finally(() => this.sending.delete(kept));
+  private keep(sent: Promise<SentPart>): Promise<SentPart> {
+    const kept = sent
+      .then((part) => {
+        this.parts.set(part.number, part);
+        return part;
+      })
+      .finally(() => this.sending.delete(kept));
     this.sending.add(kept);
     return kept;
   }

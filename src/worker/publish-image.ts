@@ -6,6 +6,7 @@ import { ARTIFACT_TYPE, type ImageManifest, type ManifestArtifact } from '../pro
 import type { BootFiles } from './boot-files.js';
 import type { ServerRecord } from './ims-client.js';
 import type { PhaseContext } from './phases/phase.js';
+import type { RunningPacking } from './squashfs/pack.js';
 import { uploadWhileWritten } from './upload-while-written.js';
 
 /** What is known of an image beside its files to boot with. */
@@ -22,11 +23,10 @@ const NAME_LIMIT = 1024;
 /**
  * Uploads an image that is being packed, with what it boots with and a manifest, and registers it. The record comes first and its link
  * last: an image without a link is what a worker that died has left, and all of it can be found by the record.
- * @param packed settles when the image is written
  */
 export async function publishImage(
   context: PhaseContext,
-  packed: Promise<unknown>,
+  packing: RunningPacking,
   boot: BootFiles,
   contents: ImageContents,
 ): Promise<ServerRecord> {
@@ -42,7 +42,7 @@ export async function publishImage(
   const upload = new ImageUpload(context, image.id);
   const artifacts = (
     await Promise.all([
-      upload.rootfs(packed, contents.expectedSize),
+      upload.rootfs(packing, contents.expectedSize),
       upload.bootFile('kernel', boot.kernel),
       upload.bootFile('initrd', boot.initrd),
       boot.parameters && upload.bootFile('bootParameters', boot.parameters),
@@ -84,17 +84,20 @@ class ImageUpload {
     };
   }
 
-  async rootfs(packed: Promise<unknown>, expectedSize: number): Promise<ManifestArtifact> {
-    const { store, directory, ims } = this.context;
+  async rootfs({ copied, done }: RunningPacking, expectedSize: number): Promise<ManifestArtifact> {
+    const { store, directory, ims, job, log } = this.context;
     const stored = await uploadWhileWritten({
       store,
       location: this.locationOf('rootfs'),
       metadata: this.metadata,
       file: directory.image,
-      written: packed,
+      written: done,
+      copied,
+      source: { ...job.source.artifact, etag: job.source.etag },
       expectedSize,
       onProgress: (progress) => ims.reportProgress(progress),
     });
+    log('the rootfs is stored', { bytes: stored.size, bytes_sent: stored.bytesSent });
     return this.artifact('rootfs', stored);
   }
 

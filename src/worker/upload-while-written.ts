@@ -4,12 +4,14 @@ import {
   type ArtifactStore,
   ArtifactStoreFailure,
   type ArtifactUpload,
+  NoSuchArtifact,
   type StoredArtifact,
 } from '../artifacts/artifact-store.js';
-import { choosePartSize, MAX_PARTS, partRanges } from '../artifacts/part-layout.js';
+import { choosePartSize, MAX_PARTS } from '../artifacts/part-layout.js';
 import type { ArtifactLocation } from '../protocol/artifact-link.js';
 import type { JobProgress } from '../protocol/job-report.js';
 import { isMissing } from './in-root.js';
+import { type CopiedRange, type PlannedPart, planParts } from './part-plan.js';
 
 const MIB = 1024 * 1024;
 /** Bytes before the end of a growing file that its writer may still change. */
@@ -31,17 +33,28 @@ export interface GrowingFile {
   file: string;
   /** Settles when the file is whole; where it rejects, nothing is stored. */
   written: Promise<unknown>;
+  /** What of the file stands in the source, sorted; settles before the file is written. */
+  copied: Promise<readonly CopiedRange[]>;
+  /** An artifact of the same store. Parts are copied from it on the store's side, as long as it has this etag. */
+  source: ArtifactLocation & { etag: string };
   /** Bytes that the file may have; a guess, which decides on the size of parts. */
   expectedSize: number;
   onProgress: (progress: JobProgress) => Promise<void>;
 }
 
+/** What was stored, and at which cost. */
+export interface UploadedFile extends StoredArtifact {
+  /** Bytes that were sent; all others were copied on the side of the store. */
+  bytesSent: number;
+}
+
 /**
- * Stores a file that is still being written: its parts follow the writer, the first goes last. Then the whole file is read once more, for
- * its md5, and to send again whatever has changed since it was sent.
+ * Stores a file that is still being written: its parts follow the writer, the first goes last; long stretches that stand in the source are
+ * copied there. Then the whole file is read once more, for its md5, and to send whatever has changed since it was sent, could not be
+ * copied, or came out of the copy with another md5.
  * @throws what `written` rejects with, ArtifactStoreFailure; nothing stays in the store
  */
-export async function uploadWhileWritten(growing: GrowingFile): Promise<StoredArtifact> {
+export async function uploadWhileWritten(growing: GrowingFile): Promise<UploadedFile> {
   const upload = new FollowingUpload(growing);
   try {
     return await upload.run();
@@ -54,26 +67,32 @@ export async function uploadWhileWritten(growing: GrowingFile): Promise<StoredAr
 
 class FollowingUpload {
   private readonly partSize: number;
-  private readonly sent = new Map<number, string>();
+  private planned: readonly PlannedPart[] = [];
+  /** md5 of parts that are in the store, by their numbers. */
+  private readonly stored = new Map<number, string>();
   private readonly sending = new Set<Promise<void>>();
-  private upload: ArtifactUpload | null = null;
+  private upload: Promise<ArtifactUpload> | null = null;
   private failure: unknown = null;
+  private bytesSent = 0;
   private told = Date.now();
 
   constructor(private readonly growing: GrowingFile) {
     this.partSize = choosePartSize(growing.expectedSize * GROWTH);
   }
 
-  async run(): Promise<StoredArtifact> {
-    const { file, written, store, location, metadata } = this.growing;
+  async run(): Promise<UploadedFile> {
+    const { file, written, copied, store, location, metadata } = this.growing;
+    this.planned = planParts(await copied, this.partSize);
+    await this.copyParts();
     await this.follow();
     await written;
     const { size } = await stat(file);
-    if (!this.upload && size <= this.partSize) return store.put(location, { body: { file }, metadata });
+    if (!this.upload && size <= this.partSize)
+      return { ...(await store.put(location, { body: { file }, metadata })), bytesSent: size };
     const handle = await open(file, 'r');
     try {
       const md5 = await this.sendRest(handle, size);
-      return await this.upload!.complete(md5);
+      return { ...(await (await this.begun()).complete(md5)), bytesSent: this.bytesSent };
     } finally {
       await handle.close();
     }
@@ -81,7 +100,24 @@ class FollowingUpload {
 
   async abort(): Promise<void> {
     await Promise.allSettled(this.sending);
-    await this.upload?.abort();
+    await (await this.upload)?.abort();
+  }
+
+  /** Copies what stands in the source. What cannot be copied is sent later. */
+  private async copyParts(): Promise<void> {
+    const { source } = this.growing;
+    for (const [index, { start, end, source: from }] of this.planned.entries()) {
+      if (from === null) continue;
+      const upload = await this.begun();
+      await this.track(async () => {
+        const range = { start: from, end: from + (end - start) };
+        const etag = await upload.copyPart(index + 1, source, range, source.etag).catch((error: unknown) => {
+          if (error instanceof ArtifactStoreFailure || error instanceof NoSuchArtifact) return null;
+          throw error;
+        });
+        if (etag !== null) this.stored.set(index + 1, etag);
+      });
+    }
   }
 
   /** Sends all parts but the first while the file grows; returns when it does not grow any more. */
@@ -91,25 +127,35 @@ class FollowingUpload {
     const end = this.growing.written.then(setWritten, setWritten);
     for (let next = 2; !state.isWritten;) {
       const size = await sizeOf(this.growing.file);
-      for (; next * this.partSize + MARGIN <= size; next++) await this.send(next);
+      for (; this.part(next).end + 1 + MARGIN <= size; next++)
+        if (this.part(next).source === null) await this.send(next);
       await this.tell({ stage: 'pack', done: size, total: null });
       await Promise.race([end, new Promise((resolve) => setTimeout(resolve, INTERVAL))]);
     }
     await this.drain();
   }
 
-  /** Reads the whole file: sends what was not sent, or has changed since. Returns the md5 of the whole. */
+  /** The part with a number from 1 on: those that were planned, then others of the same size without an end. */
+  private part(number: number): PlannedPart {
+    const planned = this.planned[number - 1];
+    if (planned) return planned;
+    const first = (this.planned.at(-1)?.end ?? -1) + 1;
+    const start = first + (number - 1 - this.planned.length) * this.partSize;
+    return { start, end: start + this.partSize - 1, source: null };
+  }
+
+  /** Reads the whole file: sends what is not in the store as it is now. Returns the md5 of the whole. */
   private async sendRest(handle: FileHandle, size: number): Promise<string> {
     const whole = createHash('md5');
-    const ranges = partRanges(size, this.partSize);
-    if (ranges.length > MAX_PARTS)
-      throw new ArtifactStoreFailure(`an artifact of ${size} bytes needs more parts than S3 takes`);
-    for (const [index, { start, end }] of ranges.entries()) {
-      const content = await readFully(handle, start, end - start + 1);
+    for (let number = 1; this.part(number).start < size; number++) {
+      if (number > MAX_PARTS)
+        throw new ArtifactStoreFailure(`an artifact of ${size} bytes needs more parts than S3 takes`);
+      const { start, end } = this.part(number);
+      const content = await readFully(handle, start, Math.min(end + 1, size) - start);
       whole.update(content);
       const md5 = createHash('md5').update(content).digest('hex');
-      if (this.sent.get(index + 1) !== md5) await this.begin(index + 1, content, md5);
-      await this.tell({ stage: 'upload', done: end + 1, total: size });
+      if (this.stored.get(number) !== md5) await this.begin(number, content, md5);
+      await this.tell({ stage: 'upload', done: start + content.length, total: size });
     }
     await this.drain();
     return whole.digest('hex');
@@ -118,7 +164,8 @@ class FollowingUpload {
   private async send(number: number): Promise<void> {
     const handle = await open(this.growing.file, 'r');
     try {
-      const content = await readFully(handle, (number - 1) * this.partSize, this.partSize);
+      const { start, end } = this.part(number);
+      const content = await readFully(handle, start, end - start + 1);
       await this.begin(number, content, createHash('md5').update(content).digest('hex'));
     } finally {
       await handle.close();
@@ -127,10 +174,22 @@ class FollowingUpload {
 
   /** Sends a part; returns when there is room for another. */
   private async begin(number: number, content: Buffer, md5: string): Promise<void> {
-    this.upload ??= await this.growing.store.upload(this.growing.location, this.growing.metadata);
-    const sending: Promise<void> = this.upload
-      .part(number, content)
-      .then(() => void this.sent.set(number, md5))
+    const upload = await this.begun();
+    await this.track(async () => {
+      await upload.part(number, content);
+      this.stored.set(number, md5);
+      this.bytesSent += content.length;
+    });
+  }
+
+  private begun(): Promise<ArtifactUpload> {
+    this.upload ??= this.growing.store.upload(this.growing.location, this.growing.metadata);
+    return this.upload;
+  }
+
+  /** Lets a request go; returns when there is room for another. */
+  private async track(request: () => Promise<void>): Promise<void> {
+    const sending: Promise<void> = request()
       .catch((error: unknown) => {
         this.failure ??= error;
       })

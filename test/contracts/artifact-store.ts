@@ -263,13 +263,27 @@ export function describeArtifactStore(name: string, makeSubject: () => Promise<S
         const content = randomBytes(11 * MIB);
         await put(source, content);
         const upload = await store.upload(location);
-        await upload.copyPart(1, source, { start: 100, end: 100 + 6 * MIB - 1 });
+        const { etag } = await store.head(source);
+        const range = { start: 100, end: 100 + 6 * MIB - 1 };
+        const copied = content.subarray(100, 100 + 6 * MIB);
+        expect(await upload.copyPart(1, source, range, etag)).toBe(md5Of(copied));
         await upload.part(2, Buffer.from('tail'));
-        const expected = Buffer.concat([content.subarray(100, 100 + 6 * MIB), Buffer.from('tail')]);
+        const expected = Buffer.concat([copied, Buffer.from('tail')]);
         await upload.complete(md5Of(expected));
         expect((await contentOf(location)).equals(expected)).toBe(true);
         await store.remove(source);
         await store.remove(location);
+      });
+
+      it('takes no part from an artifact that was replaced', async () => {
+        const source = place();
+        await put(source, Buffer.from('old'));
+        const { etag } = await store.head(source);
+        await put(source, Buffer.from('new'));
+        const upload = await store.upload(place());
+        await expect(upload.copyPart(1, source, { start: 0, end: 1 }, etag)).rejects.toThrow(ArtifactStoreFailure);
+        await upload.abort();
+        await store.remove(source);
       });
 
       it('names the source of a part that is missing', async () => {

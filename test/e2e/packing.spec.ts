@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { buildDemoImage } from '../../src/quickstart/demo-image.js';
 import type { JobView } from '../../src/quickstart/api.js';
 import { System } from '../support/system.js';
@@ -31,6 +33,26 @@ async function countTooMany(image: string): Promise<void> {
   bytes.fill(0xff, EXPORT_TABLE, EXPORT_TABLE + 8);
   await writeFile(image, bytes);
 }
+
+describe('a large image with a small change', () => {
+  it('is copied on the side of the store, but for what changed', async () => {
+    const system = await System.start();
+    try {
+      const source = await buildDemoImage(system.file('source'), {
+        prepare: (root) => writeFile(path.join(root, 'opt/large'), randomBytes(48 << 20)),
+      });
+      const job = await customize(system, await system.addImage({ image: source }));
+      expect(job.packing).toMatchObject({ method: 'delta' });
+      await expectOneChange(system, source.rootfs, job);
+      const log = await system.jobLog(job.id);
+      const [, bytes, sent] = /the rootfs is stored bytes=(\d+) bytes_sent=(\d+)/.exec(log)!;
+      expect(Number(bytes)).toBeGreaterThan(48 << 20);
+      expect(Number(sent)).toBeLessThan(24 << 20);
+    } finally {
+      await system.stop();
+    }
+  }, 120_000);
+});
 
 describe('what cannot be packed from the blocks of its source', () => {
   let system: System;

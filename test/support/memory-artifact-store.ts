@@ -75,7 +75,11 @@ export class MemoryArtifactStore extends ArtifactStore {
   async upload(location: ArtifactLocation, metadata?: Record<string, string>): Promise<ArtifactUpload> {
     this.bucket(location.bucket);
     const upload = new MemoryUpload(location, toMetadata(metadata), {
-      read: (source, range) => slice(this.get(source).content, range),
+      read: (source, range, etag) => {
+        const object = this.get(source);
+        if (etag !== undefined && etag !== object.etag) throw new ArtifactStoreFailure('the artifact was replaced');
+        return slice(object.content, range);
+      },
       store: (object) => this.store(location, object),
       end: () => this.uploads.delete(upload),
     });
@@ -144,7 +148,8 @@ export class MemoryArtifactStore extends ArtifactStore {
 
 /** What an upload asks of its store. */
 interface UploadStore {
-  read(source: ArtifactLocation, range: ByteRange): Buffer;
+  /** @throws NoSuchArtifact, ArtifactStoreFailure where it has another etag */
+  read(source: ArtifactLocation, range: ByteRange, etag?: string): Buffer;
   store(object: StoredObject): StoredArtifact;
   end(): void;
 }
@@ -166,8 +171,10 @@ class MemoryUpload extends ArtifactUpload {
     this.parts.set(number, Buffer.from(content));
   }
 
-  async copyPart(number: number, source: ArtifactLocation, range: ByteRange): Promise<void> {
-    await this.part(number, this.target.read(source, range));
+  async copyPart(number: number, source: ArtifactLocation, range: ByteRange, etag?: string): Promise<string> {
+    const content = this.target.read(source, range, etag);
+    await this.part(number, content);
+    return md5Of(content);
   }
 
   async complete(md5: string): Promise<StoredArtifact> {

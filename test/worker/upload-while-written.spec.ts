@@ -5,6 +5,7 @@ import path from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { ArtifactStoreFailure, type ArtifactUpload } from '../../src/artifacts/artifact-store.js';
 import type { JobProgress } from '../../src/protocol/job-report.js';
+import type { CopiedRange } from '../../src/worker/part-plan.js';
 import { uploadWhileWritten } from '../../src/worker/upload-while-written.js';
 import { MemoryArtifactStore } from '../support/memory-artifact-store.js';
 
@@ -24,7 +25,19 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
-function upload(written: Promise<void>, expectedSize = 0, onProgress: (progress: JobProgress) => unknown = () => {}) {
+const SOURCE = { bucket: 'boot-images', key: 'source/rootfs' };
+
+interface Copies {
+  copied: CopiedRange[];
+  etag: string;
+}
+
+function upload(
+  written: Promise<void>,
+  expectedSize = 0,
+  onProgress: (progress: JobProgress) => unknown = () => {},
+  { copied, etag }: Copies = { copied: [], etag: '' },
+) {
   const told = async (progress: JobProgress) => void onProgress(progress);
   return uploadWhileWritten({
     store,
@@ -32,6 +45,8 @@ function upload(written: Promise<void>, expectedSize = 0, onProgress: (progress:
     metadata: { name: 'x' },
     file,
     written,
+    copied: Promise.resolve(copied),
+    source: { ...SOURCE, etag },
     expectedSize,
     onProgress: told,
   });
@@ -123,4 +138,63 @@ it('takes larger parts where the image may become large', async () => {
   const { etag } = await upload(writeSlowly(content, 0), 10 * 1024 * MIB);
   // 16 times 10 GiB in 10,000 parts: 17 MiB each.
   expect(etag).toMatch(/-2$/);
+});
+
+describe('an image that has much of another', () => {
+  let content: Buffer;
+  let copies: Copies;
+
+  beforeEach(async () => {
+    const old = randomBytes(60 * MIB);
+    const { etag } = await store.put(SOURCE, { body: old });
+    const copied = [
+      { start: 96, source: 1096, length: 30 * MIB },
+      { start: 96 + 30 * MIB, source: 31 * MIB, length: MIB },
+      { start: 96 + 31 * MIB, source: 35 * MIB, length: 25 * MIB },
+    ];
+    const stretches = copied.map(({ source, length }) => old.subarray(source, source + length));
+    content = Buffer.concat([randomBytes(96), ...stretches, randomBytes(3 * MIB)]);
+    copies = { copied, etag };
+  });
+
+  const uploadCopies = () => upload(writeSlowly(content, 10), 0, () => {}, copies);
+
+  /** Changes what copying a part does. */
+  function meddle(copyPart: (original: ArtifactUpload['copyPart']) => ArtifactUpload['copyPart']): void {
+    const begin = store.upload.bind(store);
+    store.upload = async (...args) => {
+      const begun = await begin(...args);
+      return Object.assign(begun, { copyPart: copyPart(begun.copyPart.bind(begun)) });
+    };
+  }
+
+  async function expectStored(result: { md5: string }): Promise<void> {
+    expect((await stored()).equals(content)).toBe(true);
+    expect(result.md5).toBe(md5Of(content));
+  }
+
+  it('is sent for what the other lacks, and copied for the rest', async () => {
+    const result = await uploadCopies();
+    await expectStored(result);
+    // The first part, the one around the short stretch, and the end.
+    expect(result.bytesSent).toBeLessThan(20 * MIB);
+  });
+
+  it.each<[string, () => unknown]>([
+    ['the other was removed', () => store.remove(SOURCE)],
+    ['the other was replaced', () => store.put(SOURCE, { body: randomBytes(60 * MIB) })],
+    ['the store cannot copy', () => meddle(() => () => Promise.reject(new ArtifactStoreFailure('not implemented')))],
+    [
+      'the store copies something else',
+      () =>
+        meddle(
+          (copy) => (number, source, range) => copy(number, source, { start: range.start + 1, end: range.end + 1 }),
+        ),
+    ],
+  ])('is sent whole where %s', async (_what, change) => {
+    await change();
+    const result = await uploadCopies();
+    await expectStored(result);
+    expect(result.bytesSent).toBe(content.length);
+  });
 });

@@ -10,7 +10,7 @@ import { JobFailure } from '../job-failure.js';
 import { type ImageContents, publishImage } from '../publish-image.js';
 import { restoreResolvConf } from '../resolv-conf.js';
 import { removeSignalFiles } from '../signal-files.js';
-import { packSquashfs } from '../squashfs/pack.js';
+import { startPacking } from '../squashfs/pack.js';
 import { Teardown } from '../teardown.js';
 import type { PhaseContext } from './phase.js';
 
@@ -106,14 +106,12 @@ async function cleanRoot({ job, directory, commands }: PhaseContext<CustomizeSpe
 /** Packs while it uploads. The first failure of either ends the other. */
 async function pack(context: PhaseContext, root: MountedRoot, boot: BootFiles, contents: ImageContents) {
   const abort = new AbortController();
-  const packed = packSquashfs(context, root, abort.signal);
-  // It may fail before anybody waits for it.
-  packed.catch(() => {});
+  const packing = startPacking(context, root, abort.signal);
   try {
-    const image = await publishImage(context, packed, boot, contents);
-    return { image, packing: await packed };
+    const image = await publishImage(context, packing, boot, contents);
+    return { image, packing: await packing.done };
   } finally {
     abort.abort();
-    await packed.catch(() => {});
+    await packing.done.catch(() => {});
   }
 }

@@ -3,16 +3,6 @@ import type { Codec } from './codec.js';
 import { blockWord, type StoredContent } from './inode.js';
 import type { Interval } from './live-data.js';
 
-/** Stretch of an image that stands in its source, byte for byte. */
-export interface CopiedRange {
-  /** Position in the new image. */
-  start: number;
-  /** Position in the source. */
-  source: number;
-  /** Bytes. */
-  length: number;
-}
-
 /** Where the end of a file stands. */
 export type FragmentPlace = NonNullable<StoredContent['fragment']>;
 
@@ -66,8 +56,7 @@ export class DataWriter {
   }
 
   /** Copies a stretch of another image. Only before the first block. */
-  async copy(source: FileHandle, { start, end }: Interval): Promise<CopiedRange> {
-    const range = { start: this.at, source: start, length: end - start };
+  async copy(source: FileHandle, { start, end }: Interval): Promise<void> {
     let next = readRange(source, start, end);
     for (let position = start; position < end; position += COPY_SIZE) {
       const content = await next;
@@ -76,7 +65,6 @@ export class DataWriter {
       next.catch(() => {});
       await this.write(content);
     }
-    return range;
   }
 
   /** Enters a block of fragments that was copied. Returns its number. */

@@ -1,3 +1,4 @@
+import type { CopiedRange } from '../part-plan.js';
 import { ContentMatcher, hashOf } from './content-match.js';
 import { findLiveData, type LiveData } from './live-data.js';
 import type { MergedTree } from './merged-tree.js';
@@ -27,6 +28,8 @@ export class DeltaPlan {
   /** All files of the tree, each once, in its order. */
   readonly files: TreeFile[];
   readonly stopwatch = new Stopwatch();
+  /** What of the source is needed. */
+  live: LiveData = { copied: [], wholeFragments: [], brokenFragments: [] };
 
   private constructor(
     readonly image: SquashfsImage,
@@ -49,6 +52,7 @@ export class DeltaPlan {
       const plan = new DeltaPlan(image, readTree(image), options, new Map());
       plan.stopwatch.add('tables', started);
       await plan.stopwatch.time('compare', () => plan.reuse());
+      plan.live = plan.findLiveData();
       return plan;
     } catch (error) {
       image.close();
@@ -70,18 +74,24 @@ export class DeltaPlan {
     return this.options.signal;
   }
 
-  /**
-   * What of the source is needed.
-   * @throws BadSquashfs
-   */
-  findLiveData(): LiveData {
-    const old = this.files.flatMap(({ content }) => (content.from === 'source' ? [content.inode] : []));
-    return findLiveData(this.image, old);
+  /** Where the new image has the bytes of the source, in its own order: in front of everything else, one behind the other. */
+  get copied(): CopiedRange[] {
+    let position = this.image.dataStart;
+    return this.live.copied.map(({ start, end }) => {
+      const length = end - start;
+      position += length;
+      return { start: position - length, source: start, length };
+    });
   }
 
   /** What has to be compressed, in the order of the tree. */
   get newContents(): NewContent[] {
     return this.files.filter(isNew).map(({ content }) => content);
+  }
+
+  private findLiveData(): LiveData {
+    const old = this.files.flatMap(({ content }) => (content.from === 'source' ? [content.inode] : []));
+    return findLiveData(this.image, old);
   }
 
   /** Finds files that are new by name only: contents that the source has become old. */

@@ -1,7 +1,8 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
+import type { CopiedRange } from '../part-plan.js';
 import { BadSquashfs } from './bad-squashfs.js';
-import { type CopiedRange, DataWriter, type FragmentPlace, writeFully } from './data-writer.js';
+import { DataWriter, type FragmentPlace, writeFully } from './data-writer.js';
 import { DeltaPlan, type DeltaPlanOptions } from './delta-plan.js';
 import { fileBlocks } from './file-blocks.js';
 import { type FileInode, type StoredContent, storedLength, tailLength } from './inode.js';
@@ -34,8 +35,6 @@ export interface DeltaReport {
   newFiles: number;
   /** See `MergedTree`. */
   droppedXattrs: number;
-  /** Where the new image has the bytes of the source, in its own order. */
-  copied: CopiedRange[];
   /** What took how long, in seconds. */
   seconds: Record<Stage, number>;
 }
@@ -75,10 +74,9 @@ export async function packPlan(
   plan: DeltaPlan,
   { output, processors }: Pick<DeltaOptions, 'output' | 'processors'>,
 ): Promise<DeltaReport> {
-  const live = plan.findLiveData();
   const file = await open(output, 'w');
   try {
-    return await new DeltaPacker(plan, file, processors).run(live);
+    return await new DeltaPacker(plan, file, processors).run();
   } finally {
     await file.close();
   }
@@ -88,7 +86,7 @@ class DeltaPacker {
   private readonly writer: DataWriter;
   private readonly blockSize: number;
   /** Where contents of the source stand in the new image. */
-  private readonly moved: CopiedRange[] = [];
+  private readonly moved: CopiedRange[];
   private readonly movedFragments = new Map<number, number>();
   /** Ends of files of blocks of fragments that were packed again, by `tailKey`. */
   private readonly movedTails = new Map<string, FragmentPlace>();
@@ -103,6 +101,7 @@ class DeltaPacker {
   ) {
     const { image } = plan;
     this.image = image;
+    this.moved = plan.copied;
     this.blockSize = image.superblock.blockSize;
     this.writer = new DataWriter({
       output,
@@ -113,8 +112,8 @@ class DeltaPacker {
     });
   }
 
-  async run(live: LiveData): Promise<DeltaReport> {
-    const { stopwatch } = this.plan;
+  async run(): Promise<DeltaReport> {
+    const { stopwatch, live } = this.plan;
     await stopwatch.time('copy', () => this.copy(live));
     const fragments = await stopwatch.time('compress', () => this.compress(live));
     return stopwatch.time('metadata', () => this.finish(fragments));
@@ -127,7 +126,7 @@ class DeltaPacker {
     try {
       for (const interval of copied) {
         this.plan.signal.throwIfAborted();
-        this.moved.push(await this.writer.copy(source, interval));
+        await this.writer.copy(source, interval);
       }
     } finally {
       await source.close();
@@ -173,20 +172,22 @@ class DeltaPacker {
 
   /** Compresses a content that is in no image yet. */
   private async store({ path, size, allocated }: NewContent): Promise<StoredContent> {
-    const hasTail = size % this.blockSize !== 0 && this.endsInFragment(size);
-    const blocks = Buffer.alloc(4 * (hasTail ? Math.floor(size / this.blockSize) : Math.ceil(size / this.blockSize)));
+    const last = size % this.blockSize !== 0 && this.endsInFragment(size) ? Math.floor(size / this.blockSize) : null;
+    const blocks = Buffer.alloc(4 * Math.ceil(size / this.blockSize));
     const stored: StoredContent = { size, start: 0, blocks, fragment: null, sparse: 0 };
     let number = 0;
     let holes = 0;
     for await (const block of fileBlocks(path, size, this.blockSize)) {
       this.plan.signal.throwIfAborted();
-      if (number * 4 === blocks.length) stored.fragment = await this.writer.tail(block);
-      else if (isZero(block)) holes += block.length;
+      if (isZero(block)) holes += block.length;
+      else if (number === last) stored.fragment = await this.writer.tail(block);
       else await this.storeBlock(stored, number, block);
       number++;
     }
+    if (stored.fragment) stored.blocks = blocks.subarray(0, -4);
     // As mksquashfs has it: what was written out as zeros counts as written.
-    if (allocated < size) stored.sparse = holes;
+    // A file that is nothing but holes is told to have a byte.
+    if (allocated < size) stored.sparse = Math.min(holes, size - 1);
     this.newFiles++;
     return stored;
   }
@@ -220,7 +221,6 @@ class DeltaPacker {
       metadataBytes: tables.bytes.length,
       newFiles: this.newFiles,
       droppedXattrs,
-      copied: this.moved,
       seconds: this.plan.stopwatch.seconds,
     };
   }

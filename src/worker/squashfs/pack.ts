@@ -4,6 +4,7 @@ import type { Compression, Packing } from '../../protocol/job-spec.js';
 import type { PackingReport } from '../../protocol/job-report.js';
 import type { MountedRoot } from '../image-root.js';
 import { JobFailure } from '../job-failure.js';
+import type { CopiedRange } from '../part-plan.js';
 import type { PhaseContext } from '../phases/phase.js';
 import { BadSquashfs } from './bad-squashfs.js';
 import { packPlan } from './delta.js';
@@ -22,17 +23,35 @@ interface Target {
   blockSize: number;
 }
 
+/** A packing that is on its way. */
+export interface RunningPacking {
+  /** Settles before the first byte is written: where the new image will have the bytes of the source. */
+  copied: Promise<CopiedRange[]>;
+  /** Settles when the image is written. */
+  done: Promise<PackingReport>;
+}
+
 /**
  * Packs an image root into a SquashFS image with the compression and the block size of the source, or as the settings say. Where the source
  * is mounted below the changes and its compression stays, its blocks are reused; otherwise mksquashfs packs all of it. Both write strictly
- * forward, and the superblock, which makes the file an image, last.
- * @throws CommandFailed where mksquashfs fails; JobFailure where the source is damaged
+ * forward, and the superblock, which makes the file an image, last. The packing rejects with CommandFailed where mksquashfs fails, and
+ * with JobFailure where the source is damaged.
  */
-export async function packSquashfs(
+export function startPacking(context: PhaseContext, root: MountedRoot, abort: AbortSignal): RunningPacking {
+  const begun = begin(context, root, abort);
+  const copied = begun.then(({ plan }) => plan?.copied ?? []);
+  const done = begun.then(({ plan, target }) => pack(context, root, target, plan, abort));
+  // They may fail before anybody waits for them.
+  for (const promise of [copied, done]) promise.catch(() => {});
+  return { copied, done };
+}
+
+/** Decides how to pack; nothing is written yet. */
+async function begin(
   context: PhaseContext,
   root: MountedRoot,
   abort: AbortSignal,
-): Promise<PackingReport> {
+): Promise<{ target: Target; plan: DeltaPlan | null }> {
   const { job, directory, log } = context;
   const source = await sourcePacking(context);
   const compression = job.packing.compression === 'source' ? source.compression : job.packing.compression;
@@ -40,9 +59,18 @@ export async function packSquashfs(
   log('packs', { compression, level: target.level, block_size: target.blockSize });
   await rm(directory.image, { force: true });
   const isReusable = root.pristine !== null && compression === source.compression;
-  const plan = isReusable ? await planReuse(context, root, target, abort) : null;
+  return { target, plan: isReusable ? await planReuse(context, root, target, abort) : null };
+}
+
+async function pack(
+  context: PhaseContext,
+  root: MountedRoot,
+  target: Target,
+  plan: DeltaPlan | null,
+  abort: AbortSignal,
+): Promise<PackingReport> {
   const report = plan ? await packReusing(context, plan) : await packWhole(context, root, target, abort);
-  log('packed', { ...report });
+  context.log('packed', { ...report });
   return report;
 }
 

@@ -9,8 +9,12 @@ import { type Problem, problems } from './errors/problems.js';
 /** Prefix under which API gateways publish the service. */
 const GATEWAY_PREFIX = '/apis/ims';
 
-/** The url as routes know it: without the gateway's prefix, with single slashes. */
-export function normalizeUrl(url: string): string {
+/** What stands before the path where a client sends a whole url, as it would to a proxy; servers have to take that (RFC 9112 section 3.2.2). */
+const ORIGIN = /^https?:\/\/[^/?#]*/i;
+
+/** The url as routes know it: without an origin and the gateway's prefix, with single slashes. */
+export function normalizeUrl(sent: string): string {
+  const url = sent.replace(ORIGIN, '');
   const query = url.indexOf('?');
   const path = (query < 0 ? url : url.slice(0, query)).replace(/\/{2,}/g, '/');
   const stripped =

@@ -2,6 +2,7 @@ import { isIPv6 } from 'node:net';
 import { applyDecorators } from '@nestjs/common';
 import { plainToInstance, Transform } from 'class-transformer';
 import { registerDecorator, ValidateIf, ValidateNested } from 'class-validator';
+import { V3_ONLY } from '../database/wire.js';
 import { publicKeyMistake } from '../protocol/openssh-key.js';
 
 /** Decorators that check one member of a body, with the messages and the leniency that clients of the original rely on. */
@@ -34,7 +35,13 @@ const missing = (value: unknown): string | null => {
 /** Longest name of anything. */
 export const NAME_LIMIT = 1024;
 
-/** Text without NUL characters, which PostgreSQL cannot keep. `blank` says whether it may be empty. */
+/** Why PostgreSQL cannot keep a text; null where it can. */
+export function textMistake(text: string): string | null {
+  if (text.includes('\0')) return 'Must not contain NUL characters.';
+  return text.isWellFormed() ? null : 'Must be valid Unicode text.';
+}
+
+/** Text that PostgreSQL can keep. `blank` says whether it may be empty. */
 export function Text({
   blank = false,
   limit = NAME_LIMIT,
@@ -44,9 +51,7 @@ export function Text({
     if (nothing) return nothing;
     if (typeof value !== 'string') return 'Not a valid string.';
     if (!blank && value === '') return 'Must not be blank.';
-    if (value.includes('\0')) return 'Must not contain NUL characters.';
-    if (!value.isWellFormed()) return 'Must be valid Unicode text.';
-    return value.length > limit ? `Must not be longer than ${limit} characters.` : null;
+    return textMistake(value) ?? (value.length > limit ? `Must not be longer than ${limit} characters.` : null);
   });
 }
 
@@ -186,8 +191,8 @@ export function PublicKeyLine(): PropertyDecorator {
     if (nothing) return nothing;
     if (typeof value !== 'string') return 'Not a valid string.';
     if (value === '') return 'Must not be blank.';
-    if (value.includes('\0')) return 'Must not contain NUL characters.';
-    return value.length > KEY_LIMIT ? `Must not be longer than ${KEY_LIMIT} characters.` : publicKeyMistake(value);
+    if (value.length > KEY_LIMIT) return `Must not be longer than ${KEY_LIMIT} characters.`;
+    return textMistake(value) ?? publicKeyMistake(value);
   });
 }
 
@@ -206,6 +211,13 @@ export function HostName(): PropertyDecorator {
   });
 }
 
+/** Whether PostgreSQL can keep a value, and class-transformer can tell it again. */
+function isPlain(value: unknown): boolean {
+  if (typeof value === 'string') return textMistake(value) === null;
+  if (typeof value !== 'object' || value === null) return true;
+  return Object.entries(value).every(([name, member]) => !isReserved(name) && isPlain(name) && isPlain(member));
+}
+
 /** A value of a shape that is described in words; absent is fine. */
 export function Shaped(shape: string, is: (value: unknown) => boolean): PropertyDecorator {
   return applyDecorators(
@@ -213,7 +225,7 @@ export function Shaped(shape: string, is: (value: unknown) => boolean): Property
     check('shaped', (value) => {
       const fits = (() => {
         try {
-          return is(value);
+          return is(value) && isPlain(value);
         } catch {
           return false;
         }
@@ -232,7 +244,10 @@ export function ItemsOf(type: new () => object, { nullable = true } = {}): Prope
       return Array.isArray(value) ? null : 'Not a valid list.';
     }),
     Transform(
-      ({ value }: { value: unknown }) => (Array.isArray(value) ? value.map((item) => readItem(type, item)) : value),
+      ({ value }: { value: unknown }) => {
+        const list = opened(value);
+        return Array.isArray(list) ? list.map((item) => readItem(type, item)) : list;
+      },
       {
         toClassOnly: true,
       },
@@ -247,7 +262,8 @@ export function Nested(type: new () => object, { nullable = false } = {}): Prope
     ValidateIf((_object, value) => value !== undefined && !(nullable && value === null)),
     check('notNull', (value) => (value === null ? 'Field may not be null.' : null)),
     Transform(
-      ({ value }: { value: unknown }) => (value === undefined || value === null ? value : readItem(type, value)),
+      ({ value }: { value: unknown }) =>
+        value === undefined || value === null ? value : readItem(type, opened(value)),
       { toClassOnly: true },
     ),
     ValidateNested(),
@@ -267,5 +283,29 @@ class NoObject {
 
 function readItem(type: new () => object, item: unknown): object {
   const isObject = typeof item === 'object' && item !== null && !Array.isArray(item);
-  return isObject ? plainToInstance(type, item) : new NoObject(item);
+  return isObject ? readMembers(type, item) : new NoObject(item);
+}
+
+/** Whether class-transformer passes over members of a name. */
+export function isReserved(name: string): boolean {
+  return name === 'constructor' || name === '__proto__';
+}
+
+/**
+ * An instance of a class with the members of an object, as its decorators read them. What is nested is kept from class-transformer, which
+ * drops members named `__proto__` and takes one named `constructor` for the class of what it is in: tags may be named anything.
+ */
+export function readMembers<T extends object>(type: new () => T, given: object): T {
+  const sealed = Object.entries(given).map(([name, value]: [string, unknown]) => [
+    name,
+    typeof value === 'object' && value !== null ? () => value : value,
+  ]);
+  const instance = plainToInstance(type, Object.fromEntries(sealed), { groups: [V3_ONLY] }) as Record<string, unknown>;
+  for (const [name, value] of Object.entries(instance)) instance[name] = opened(value);
+  return instance as T;
+}
+
+/** The value that `readMembers` has sealed; any other as it is. */
+function opened(value: unknown): unknown {
+  return typeof value === 'function' ? (value as () => unknown)() : value;
 }

@@ -3,6 +3,7 @@ import { plainToInstance } from 'class-transformer';
 import { validate, type ValidationError } from 'class-validator';
 import { V3_ONLY } from '../database/wire.js';
 import { JsonBody } from './json-body.js';
+import { isReserved, readMembers } from './members.js';
 import { type MemberErrors, problems } from './problems.js';
 
 /** What validators say of an object, by member. */
@@ -38,9 +39,8 @@ export class ValidationPipe implements PipeTransform {
   async transform(given: unknown, { type, metatype }: ArgumentMetadata): Promise<unknown> {
     const value = given instanceof JsonBody ? given.read() : given;
     if ((type !== 'body' && type !== 'query') || !metatype || metatype === Object || metatype === String) return value;
-    if (type === 'body') refuseNonObjects(value);
     // Which version takes a member is decided by the class that its controller names.
-    const object = plainToInstance(metatype as new () => object, value, { groups: [V3_ONLY] });
+    const object = type === 'body' ? readBody(metatype as new () => object, value) : readQuery(metatype, value);
     const errors = await validate(object, {
       whitelist: true,
       // Clients put all kinds of parameters into queries; the original ignores what it does not know, and so do all others.
@@ -54,11 +54,25 @@ export class ValidationPipe implements PipeTransform {
   }
 }
 
+/** What is wrong, as a part of a sentence. */
 function queryMistake(errors: readonly ValidationError[]): string {
-  return errors.map((error) => `${error.property}: ${Object.values(error.constraints ?? {}).join(' ')}`).join(', ');
+  return errors
+    .map((error) => `${error.property}: ${Object.values(error.constraints ?? {}).join(' ')}`.replace(/\.$/, ''))
+    .join(', ');
 }
 
-function refuseNonObjects(value: unknown): void {
+function readQuery(type: unknown, value: unknown): object {
+  return plainToInstance(type as new () => object, value, { groups: [V3_ONLY] });
+}
+
+function readBody(type: new () => object, value: unknown): object {
+  refuseNonObjects(value);
+  const reserved = Object.keys(value).filter(isReserved);
+  if (reserved.length) throw problems.invalid(Object.fromEntries(reserved.map((name) => [name, ['Unknown field.']])));
+  return readMembers(type, value);
+}
+
+function refuseNonObjects(value: unknown): asserts value is object {
   if (isEmpty(value)) throw problems.noInput();
   if (typeof value !== 'object' || Array.isArray(value)) throw problems.invalid({ _schema: ['Must be an object.'] });
 }

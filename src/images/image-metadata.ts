@@ -1,3 +1,4 @@
+import { textMistake } from '../errors/members.js';
 import { type MemberErrors } from '../errors/problems.js';
 
 /** Tags of an image. */
@@ -14,10 +15,9 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function textMistake(value: unknown): string | null {
+function partMistake(value: unknown): string | null {
   if (value === null) return 'Field may not be null.';
-  if (typeof value !== 'string') return 'Not a valid string.';
-  return value.includes('\0') ? 'Must not contain NUL characters.' : null;
+  return typeof value === 'string' ? textMistake(value) : 'Not a valid string.';
 }
 
 /** Null prototype: a tag may be named `__proto__`. */
@@ -38,8 +38,8 @@ export function readMetadata(given: unknown): { metadata: ImageMetadata } | { er
     'key' in given ? [[given['key'], given['value'] ?? (given['value'] === null ? null : '')]] : Object.entries(given);
   const errors: [string, MemberErrors][] = [];
   for (const [key, value] of pairs) {
-    const keyMistake = textMistake(key);
-    const valueMistake = textMistake(value);
+    const keyMistake = partMistake(key);
+    const valueMistake = partMistake(value);
     if (keyMistake) errors.push([String(typeof key === 'object' ? JSON.stringify(key) : key), { key: [keyMistake] }]);
     else if (valueMistake) errors.push([key as string, { value: [valueMistake] }]);
   }
@@ -51,11 +51,11 @@ export function readMetadataChange(given: unknown): { change: MetadataChange } |
   if (given === null) return { errors: ['Field may not be null.'] };
   if (!isObject(given)) return { errors: { _schema: ['Must be an object.'] } };
   const { operation, key, value = '', ...others } = given;
-  const errors: MemberErrors = {};
+  const errors: MemberErrors = Object.create(null) as MemberErrors;
   if (operation !== 'set' && operation !== 'remove') errors['operation'] = ['Must be one of: set, remove.'];
-  const keyMistake = key === undefined ? 'Missing data for required field.' : textMistake(key);
+  const keyMistake = key === undefined ? 'Missing data for required field.' : partMistake(key);
   if (keyMistake) errors['key'] = [keyMistake];
-  const valueMistake = textMistake(value);
+  const valueMistake = partMistake(value);
   if (valueMistake) errors['value'] = [valueMistake];
   for (const other of Object.keys(others)) errors[other] = ['Unknown field.'];
   return Object.keys(errors).length ? { errors } : { change: { operation, key, value } as MetadataChange };

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import type { Config } from '../config/config.js';
 import type { ArtifactLocation } from '../protocol/artifact-link.js';
@@ -36,6 +37,8 @@ async function localLauncher(config: Config, surroundings: JobSurroundings): Pro
       S3_SSL_VALIDATE: String(config.s3.sslValidate),
       S3_REGION: config.s3.region,
       DISK_RESERVE_MIB: String(local.diskReserveMib),
+      // Threads that compress; Node reads it before any program can set it.
+      UV_THREADPOOL_SIZE: String(Math.max(4, availableParallelism())),
       KIWI_DIR: local.kiwiDir,
       SIGNING_KEYS_DIR: config.jobs.recipes.signingKeysDir ?? '',
     },

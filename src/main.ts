@@ -8,6 +8,7 @@ import { BadConfiguration, type Config, loadConfig } from './config/config.js';
 import { type EmbeddedParts, startEmbedded } from './embedded/start.js';
 import { fastifyAdapter } from './fastify.js';
 import { JobReconciler } from './jobs/job-reconciler.js';
+import { JobLauncher } from './jobs/launcher/job-launcher.js';
 import { listenForWorkers } from './jobs/worker-access.js';
 import { Logger } from './logger.js';
 
@@ -61,6 +62,11 @@ async function serve(embedded: EmbeddedParts, logger: Logger): Promise<void> {
   const workers = await answerWorkers(app, config);
   app.get(JobReconciler).start(url);
   logger.log('listening', { url, docs: `${url}/docs`, store: config.s3.endpoint });
+  // What needs no jobs works all the same.
+  app
+    .get(JobLauncher)
+    .ready()
+    .catch(({ message }: Error) => logger.warn(`no jobs can run: ${message}`));
   const stop = async (signal: string) => {
     logger.log('stopping', { signal });
     workers?.closeAllConnections();

@@ -228,3 +228,31 @@ it('says which package is missing, and takes no job', async () => {
     await system.stop();
   }
 }, 60_000);
+
+it.each<[string, string[], RegExp]>([
+  [
+    'which capabilities a container lacks',
+    ['setpriv', '--bounding-set', '-sys_ptrace,-net_admin', '--'],
+    /give its container the capabilities NET_ADMIN, SYS_PTRACE$/,
+  ],
+  [
+    'that the host refuses what a sandbox is made of',
+    inMounts('mount --bind /bin/false /usr/sbin/pivot_root'),
+    /this host refuses what the sandboxes of jobs are made of \(.+\): allow user namespaces/,
+  ],
+])(
+  'says %s when it starts, and in its readiness',
+  async (_what, prefix, sentence) => {
+    const system = await System.start({}, prefix);
+    try {
+      const ready = await fetch(`${system.url}/healthz/ready`);
+      expect(((await ready.json()) as { detail: string }).detail).toMatch(sentence);
+      await until('the log says so', async () => /"msg":"no jobs can run: /.test(system.log));
+      const line = system.log.split('\n').find((text) => text.includes('no jobs can run'))!;
+      expect((JSON.parse(line) as { msg: string }).msg).toMatch(sentence);
+    } finally {
+      await system.stop();
+    }
+  },
+  60_000,
+);

@@ -89,36 +89,77 @@ export async function missingForBuilds(arch: Arch): Promise<string[]> {
   return sentences;
 }
 
-/** Namespaces of a kind that a job is made of, tried for real: policies of hosts and containers differ too much to be guessed. */
-async function namespacesRefused(): Promise<string | null> {
-  const kinds = ['--user', '--map-root-user', '--mount', '--pid', '--fork', '--uts', '--ipc', '--net', '--cgroup'];
-  return run('unshare', [...kinds, 'true'], { env: { PATH: COMMAND_PATH }, timeout: 10_000 }).then(
+/**
+ * Capabilities that the server needs to run jobs, by their numbers in linux/capability.h. docker-compose.yml gives its container these and no
+ * others.
+ */
+export const CAPABILITIES = {
+  CHOWN: 0,
+  DAC_OVERRIDE: 1,
+  FOWNER: 3,
+  FSETID: 4,
+  KILL: 5,
+  SETGID: 6,
+  SETUID: 7,
+  NET_ADMIN: 12,
+  SYS_CHROOT: 18,
+  SYS_PTRACE: 19,
+  SYS_ADMIN: 21,
+  MKNOD: 27,
+  SETFCAP: 31,
+} as const;
+
+async function missingCapabilities(): Promise<string[]> {
+  const status = await readFile('/proc/self/status', 'utf8');
+  const effective = BigInt(`0x${/^CapEff:\s*([\da-f]+)$/m.exec(status)![1]}`);
+  return Object.entries(CAPABILITIES)
+    .filter(([, number]) => !((effective >> BigInt(number)) & 1n))
+    .map(([name]) => name);
+}
+
+/** As jobs do: namespaces with a proc of their own, in them those of a sandbox, and in these another root. */
+const TRIAL = [
+  ...'--mount --propagation private --pid --fork --mount-proc --'.split(' '),
+  ...'unshare --user --map-root-user --mount --pid --fork --uts --ipc --net --cgroup --'.split(' '),
+  'sh',
+  '-c',
+  'mount -t tmpfs none /tmp && cd /tmp && mkdir old && pivot_root . old',
+];
+
+/** What a job is made of, tried for real: policies of hosts and containers differ too much to be guessed. */
+async function sandboxRefused(): Promise<string | null> {
+  return run('unshare', TRIAL, { env: { PATH: COMMAND_PATH }, timeout: 10_000 }).then(
     () => null,
     (error: { stderr?: string; message: string }) => (error.stderr || error.message).trim().split('\n').at(-1) ?? '',
   );
 }
 
+async function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** Sentences that say what this machine lacks to run local jobs and how to get it; empty where nothing is missing. */
 export async function missingRequirements(): Promise<string[]> {
-  const sentences: string[] = [];
   if (process.platform !== 'linux') return ['local jobs run on Linux only'];
-  if (process.getuid?.() !== 0) sentences.push('local jobs mount images and make namespaces: start the server as root');
+  if (process.getuid?.() !== 0) return ['local jobs mount images and make namespaces: start the server as root'];
+  const sentences: string[] = [];
   const packages = await missingPackages(PACKAGE_OF_COMMAND);
   if (packages.length) sentences.push(howToInstall(packages));
-  if (
-    !(await access('/dev/net/tun').then(
-      () => true,
-      () => false,
-    ))
-  )
+  const capabilities = await missingCapabilities();
+  if (capabilities.length)
+    sentences.push(`the server may do too little: give its container the capabilities ${capabilities.join(', ')}`);
+  if (!(await exists('/dev/net/tun')))
     sentences.push(
       '/dev/net/tun is missing, so that shells can have no network of their own: modprobe tun, or give the container that device',
     );
   if (sentences.length) return sentences;
-  const refused = await namespacesRefused();
+  const refused = await sandboxRefused();
   if (refused !== null)
     sentences.push(
-      `this host lets nobody make namespaces (${refused}): allow user namespaces, or run the container with --privileged`,
+      `this host refuses what the sandboxes of jobs are made of (${refused}): allow user namespaces, and run a container with seccomp=unconfined and apparmor=unconfined, as docker-compose.yml does`,
     );
   return sentences;
 }

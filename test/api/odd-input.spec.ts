@@ -1,5 +1,7 @@
+import { DataSource } from 'typeorm';
 import { startTestApp, type TestApp } from '../support/app.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
+import { anImage as aLinkedImage, aPublicKey } from '../support/records.js';
 
 /* Input that is odd but legal, and input that looks legal and is not. */
 
@@ -128,4 +130,54 @@ it('writes one full stop where a parameter is not understood', async () => {
   expect(body).toMatchObject({
     detail: 'The query is not understood: cascade: Not a valid boolean. Nothing was changed.',
   });
+});
+
+describe('what a worker tells of its job', () => {
+  it.each([
+    '{"progress":{"stage":"pack","done":1,"total":null,"constructor":1}}',
+    '{"progress":{"stage":"a\\u0000","done":1,"total":null}}',
+    '{"packing":{"method":"delta","bytes":1,"bytes_reused":0,"bytes_new":1,"seconds":{"constructor":1}}}',
+    '{"host_keys":[{"type":"\\ud800","key":"k","fingerprint":"f"}]}',
+  ])('is refused where it could not be told again: %s', async (report) => {
+    const [image, public_key_id] = [await aLinkedImage(app), await aPublicKey(app)];
+    const body = { job_type: 'customize', artifact_id: image.id, public_key_id, image_root_archive_name: 'r' };
+    const job = (await app.send('POST', '/v3/jobs', { body })).body as { id: string };
+    const answer = await sendJson('PATCH', `/v3/jobs/${job.id}`, report);
+    expect([answer.status, answer.body]).toEqual([422, expect.objectContaining({ code: 'invalid-input' })]);
+    expect((await app.send('GET', `/v3/jobs/${job.id}`)).body).toEqual(job);
+  });
+});
+
+describe('artifacts without a byte, and keys of any script', () => {
+  const link = (bucket: string, key: string) => ({ type: 's3', path: `s3://${bucket}/${key}`, etag: '' });
+
+  it('an empty manifest is none', async () => {
+    const bucket = app.config.s3.bootImagesBucket;
+    await app.store.put({ bucket, key: 'empty/manifest.json' }, { body: Buffer.alloc(0) });
+    const body = { name: 'empty', link: link(bucket, 'empty/manifest.json') };
+    const { status, body: problem } = await app.send('POST', '/v3/images', { body });
+    expect([status, problem]).toEqual([422, expect.objectContaining({ detail: expect.stringContaining('manifest') })]);
+  });
+
+  it('an archive of a recipe is linked by its key, whatever that is', async () => {
+    const bucket = app.config.s3.imsBucket;
+    for (const key of ['recipes/日本語 😀/r+1.tgz', 'recipes/a%20b?c#d&e.tgz']) {
+      await app.store.put({ bucket, key }, { body: Buffer.alloc(0) });
+      const body = { name: 'r', recipe_type: 'kiwi-ng', linux_distribution: 'sles15', link: link(bucket, key) };
+      const { status, body: recipe } = await app.send('POST', '/v3/recipes', { body });
+      expect([status, recipe]).toEqual([201, expect.objectContaining({ link: expect.objectContaining(body.link) })]);
+    }
+  });
+});
+
+it('a list of ten thousand records is plain, and whole', async () => {
+  await app.nest
+    .get(DataSource)
+    .query(
+      `INSERT INTO public_keys (id, created, name, public_key) SELECT gen_random_uuid(), now(), 'many', $1 FROM generate_series(1, 10000)`,
+      [KEY],
+    );
+  const { status, headers, body } = await app.send('GET', '/public-keys');
+  const ids = (body as { id: string; name: string }[]).filter(({ name }) => name === 'many').map(({ id }) => id);
+  expect([status, headers['link'], new Set(ids).size]).toEqual([200, undefined, 10_000]);
 });

@@ -12,6 +12,7 @@ export interface JobView {
   shell_deadline: string | null;
   shell_idle_seconds: number | null;
   image_root_archive_name: string;
+  arch: string;
   ssh_containers:
     | {
         jail: boolean;

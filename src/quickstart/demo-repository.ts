@@ -14,8 +14,11 @@ interface DemoPackage {
   files?: string;
 }
 
-/** Just enough for a root: KIWI-NG insists on a package manager in it, and its scripts need a shell. */
-const PACKAGES: readonly DemoPackage[] = [
+/**
+ * Just enough for a root: KIWI-NG insists on a package manager in it, and its scripts need a shell.
+ * @param shell the program of all commands in it
+ */
+const packagesWith = (shell: string): readonly DemoPackage[] => [
   {
     name: 'filesystem',
     install: `cd %{buildroot}
@@ -29,7 +32,7 @@ echo 'root:x:0:' > etc/group`,
     name: 'busybox',
     tags: 'Requires: filesystem\nProvides: /bin/sh\nProvides: bash',
     install: `mkdir -p %{buildroot}/usr/bin
-cp /usr/bin/busybox %{buildroot}/usr/bin/busybox
+cp '${shell}' %{buildroot}/usr/bin/busybox
 for name in $(/usr/bin/busybox --list) bash; do
   [ "$name" = busybox ] || ln -sf busybox %{buildroot}/usr/bin/$name
 done`,
@@ -73,15 +76,16 @@ const DEFINES = {
 /**
  * Makes a repository of a few tiny packages (rpm-md), from which a recipe can build a root in seconds. Needs Debian's packages rpm,
  * createrepo-c and busybox-static.
+ * @param shell a static program that acts as busybox; that of this machine by default
  */
-export async function buildDemoRepository(directory: string): Promise<void> {
+export async function buildDemoRepository(directory: string, shell = '/usr/bin/busybox'): Promise<void> {
   await mkdir(directory, { recursive: true });
   const work = await mkdtemp(path.join(tmpdir(), 'ims-repository-'));
   try {
     const defines = Object.entries({ ...DEFINES, _topdir: work, _rpmdir: directory, _tmppath: work }).flatMap(
       ([name, value]) => ['--define', `${name} ${value}`],
     );
-    for (const demoPackage of PACKAGES) {
+    for (const demoPackage of packagesWith(shell)) {
       const spec = path.join(work, `${demoPackage.name}.spec`);
       await writeFile(spec, specOf(demoPackage));
       await run('rpmbuild', ['-bb', '--quiet', ...defines, spec]);

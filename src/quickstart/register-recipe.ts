@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { ArtifactStore } from '../artifacts/artifact-store.js';
 import { linkPath } from '../protocol/artifact-link.js';
+import type { Arch } from '../protocol/arch.js';
 import type { TemplateValue } from '../protocol/job-spec.js';
 import type { Api } from './api.js';
 
@@ -13,6 +14,8 @@ export interface NewRecipe {
   values: TemplateValue[];
   /** `kiwi-ng` by default. */
   type?: string;
+  /** `x86_64` by default. */
+  arch?: Arch;
 }
 
 /**
@@ -23,9 +26,9 @@ export async function registerRecipe(
   api: Api,
   store: ArtifactStore,
   bucket: string,
-  { name, archive, values, type = 'kiwi-ng' }: NewRecipe,
+  { name, archive, values, type = 'kiwi-ng', arch = 'x86_64' }: NewRecipe,
 ): Promise<string> {
-  const record = { name, recipe_type: type, linux_distribution: 'sles15', template_dictionary: values };
+  const record = { name, recipe_type: type, linux_distribution: 'sles15', arch, template_dictionary: values };
   const { id } = await api.request<{ id: string }>('POST', '/recipes', record);
   const location = { bucket, key: `recipes/${id}/recipe.tar.gz` };
   const body = await readFile(archive);

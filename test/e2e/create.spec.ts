@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { ARTIFACT_TYPE } from '../../src/protocol/image-manifest.js';
 import type { JobView } from '../../src/quickstart/api.js';
+import { DEMO_RECIPE } from '../../src/quickstart/demo-recipe.js';
 import { BuildSite } from '../support/build-site.js';
 import { type Certificate, RepositoryServer } from '../support/repository.js';
 import { freePorts } from '../support/ports.js';
@@ -137,6 +138,15 @@ describe('a create job', () => {
     expect(Object.keys(image)).not.toContain('recipe');
   });
 });
+
+it('installs by dnf where the recipe says so', async () => {
+  const config = DEMO_RECIPE['config.xml']!.replace('>zypper<', '>dnf4<').replace('name="zypper"', 'name="dnf"');
+  const { id } = await site.startJob(await site.addRecipe({ files: { 'config.xml': config } }));
+  const { resultant_image_id } = await system.waitFor(id, 'success', 120);
+  const rootfs = await system.rootfsOf(resultant_image_id!);
+  const { stdout } = await system.withMounted([rootfs], 'cat "$A/etc/motd" "$A/etc/config-sh"');
+  expect(stdout).toBe('from a package\nmade by config.sh\n');
+}, 180_000);
 
 /** A certificate for loopback that the CA of the system signs. */
 async function issueCertificate(): Promise<Certificate> {

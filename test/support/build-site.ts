@@ -1,5 +1,6 @@
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { Arch } from '../../src/protocol/arch.js';
 import type { TemplateValue } from '../../src/protocol/job-spec.js';
 import type { JobView } from '../../src/quickstart/api.js';
 import { DEMO_RECIPE, packRecipe, type RecipeFiles } from '../../src/quickstart/demo-recipe.js';
@@ -17,6 +18,7 @@ export interface RecipeUnderTest {
   /** The template dictionary. */
   values?: TemplateValue[];
   type?: string;
+  arch?: Arch;
 }
 
 /** A system, and a repository of tiny packages on loopback that its recipes install from. */
@@ -51,7 +53,7 @@ export class BuildSite {
   }
 
   /** Registers a recipe; returns its id. */
-  async addRecipe({ files, archive, values, type }: RecipeUnderTest = {}): Promise<string> {
+  async addRecipe({ files, archive, values, ...more }: RecipeUnderTest = {}): Promise<string> {
     const all = Object.entries({ ...DEMO_RECIPE, ...files }).filter(([, text]) => text !== null);
     const packed =
       archive ?? (await packRecipe(Object.fromEntries(all) as RecipeFiles, this.system.file(`r${Math.random()}.tgz`)));
@@ -59,7 +61,7 @@ export class BuildSite {
       name: 'tiny',
       archive: packed,
       values: values ?? this.valuesOf(this.repository.url),
-      ...(type && { type }),
+      ...more,
     });
   }
 
@@ -74,8 +76,8 @@ export class BuildSite {
   }
 
   /** Starts a customize job on an image. */
-  async customize(imageId: string): Promise<JobView> {
-    return this.system.startJob(imageId, this.keyId);
+  async customize(imageId: string, more: object = {}): Promise<JobView> {
+    return this.system.startJob(imageId, this.keyId, more);
   }
 
   /** Builds a recipe that fails; returns the reason. Nothing may be left, neither here nor in the store. */

@@ -74,6 +74,9 @@ export interface Config {
       /** Under which workers reach this service, without a slash at its end. */
       readonly serverUrl: string;
       readonly workerImage: string;
+      /** Null where create jobs are not offered. */
+      readonly builderImage: string | null;
+      readonly signingKeysSecret: string;
       readonly pullPolicy: 'Always' | 'IfNotPresent' | 'Never';
       readonly pendingSeconds: number;
       /** Null for the default one of the cluster. */
@@ -290,6 +293,8 @@ function nestKubernetes(values: EnvValues): NonNullable<Config['jobs']['kubernet
   return {
     serverUrl: values.JOB_SERVER_URL.replace(/\/+$/, ''),
     workerImage: values.JOB_WORKER_IMAGE,
+    builderImage: values.JOB_BUILDER_IMAGE ?? null,
+    signingKeysSecret: values.JOB_SIGNING_KEYS_SECRET,
     pullPolicy: values.JOB_IMAGE_PULL_POLICY,
     pendingSeconds: values.JOB_PENDING_SECONDS,
     storageClass: values.JOB_STORAGE_CLASS ?? null,

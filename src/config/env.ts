@@ -95,6 +95,13 @@ const variables = {
     comment: 'Url under which jobs in a cluster reach this service, as http://cray-ims.services.svc.cluster.local.',
   },
   JOB_WORKER_IMAGE: text('Container image of the worker of this version, for jobs in a cluster.'),
+  JOB_BUILDER_IMAGE: text(
+    'Container image of the worker with KIWI-NG, for create jobs in a cluster. Unset: create jobs end with a reason that says so.',
+  ),
+  JOB_SIGNING_KEYS_SECRET: text(
+    'Secret in the namespace of jobs with the public keys by which packages of recipes are checked; it may be missing.',
+    'hpe-signing-key',
+  ),
   JOB_IMAGE_PULL_POLICY: choice(
     'When nodes pull the container image of the worker.',
     ['Always', 'IfNotPresent', 'Never'],

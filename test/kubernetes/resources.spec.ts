@@ -7,8 +7,9 @@ import {
   ownerOf,
   serviceOf,
 } from '../../src/jobs/launcher/kubernetes/resources.js';
-import type { CustomizeSpec, JobSpec } from '../../src/protocol/job-spec.js';
-import { aJobSpec } from '../support/job-spec.js';
+import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
+import type { CreateSpec, CustomizeSpec, JobSpec } from '../../src/protocol/job-spec.js';
+import { aCreateSpec, aJobSpec } from '../support/job-spec.js';
 import { kubernetesSettings } from '../support/kubernetes-settings.js';
 import { strangersIn } from './schema.js';
 
@@ -48,8 +49,9 @@ describe('the objects of a job', () => {
   it('are known to Kubernetes member by member', () => {
     for (const require_dkms of [true, false])
       for (const pod of [{}, POD_SETTINGS])
-        for (const object of objectsOf(spec({ require_dkms }), kubernetesSettings({ pod, storageClass: 'fast' })))
-          expect(strangersIn(object)).toEqual([]);
+        for (const job of [spec({ require_dkms }), aCreateSpec({ require_dkms, shell: spec().shell })])
+          for (const object of objectsOf(job, kubernetesSettings({ pod, storageClass: 'fast' })))
+            expect(strangersIn(object)).toEqual([]);
   });
 
   it('show strangers where there are some', () => {
@@ -109,6 +111,64 @@ describe('the objects of a job', () => {
     expect(Object.keys(data)).toEqual(['job.json', 'authorized_keys']);
     expect(JSON.parse(data['job.json']!)).toEqual(job);
     expect(data['authorized_keys']).toBe(job.public_key);
+  });
+});
+
+describe('the Job of a build', () => {
+  const pod = (values: Partial<CreateSpec> = {}, settings: Partial<KubernetesSettings> = {}) =>
+    jobOf(aCreateSpec({ job_id: ID, ...values }), kubernetesSettings(settings)).spec.template.spec;
+  const containers = (values: Partial<CreateSpec> = {}) => {
+    const { initContainers, containers: last } = pod(values);
+    return [...initContainers, ...last];
+  };
+  const shell = spec().shell;
+
+  it('has the containers that operators know, one after the other, with a shell where a failed build is to be looked at', () => {
+    const names = ['fetch-recipe', 'wait-for-repos', 'build-ca-rpm', 'build-image'];
+    expect(pod().initContainers.map(({ name, args }) => [name, args[0]])).toEqual(names.map((name) => [name, name]));
+    expect(pod().containers.map(({ name }) => name)).toEqual(['buildenv-sidecar']);
+    expect(pod({ shell }).containers.map(({ name }) => name)).toEqual(['buildenv-sidecar', 'sshd']);
+  });
+
+  it('runs the image that can build, and is refused where the site has none', () => {
+    expect(new Set(containers({ shell }).map(({ image }) => image))).toEqual(new Set(['localhost/ims-builder:dev']));
+    expect(() => pod({}, { builderImage: null })).toThrow(LaunchRefused);
+    expect(() => pod({}, { builderImage: null })).toThrow(/JOB_BUILDER_IMAGE/);
+  });
+
+  it('gives the keys of the store to no container that runs what a recipe holds', () => {
+    const withKeys = containers({ shell }).filter(({ env }) => env.some(({ name }) => name === 'S3_SECRET_KEY'));
+    expect(withKeys.map(({ name }) => name)).toEqual(['fetch-recipe', 'buildenv-sidecar']);
+  });
+
+  it('shows the shell what a failed build left, and how it ended', () => {
+    const { volumeMounts } = containers({ shell }).at(-1)!;
+    expect(volumeMounts.filter(({ name }) => name === 'work')).toEqual([
+      { name: 'work', mountPath: '/var/lib/ims/job/build.json', subPath: 'build.json', readOnly: true },
+      ...['tree', 'pristine', 'hand-over'].map((subPath) => ({
+        name: 'work',
+        mountPath: `/var/lib/ims/job/${subPath}`,
+        subPath,
+      })),
+      { name: 'work', mountPath: '/mnt/image/image-root', subPath: 'tree' },
+    ]);
+  });
+
+  it('is privileged only where package managers work', () => {
+    const privileged = containers({ shell }).filter(({ securityContext }) => securityContext.privileged);
+    expect(privileged.map(({ name }) => name)).toEqual(['build-image']);
+  });
+
+  it('asks for the memory of the job where it builds', () => {
+    const [build] = containers({ job_mem_size: 3 }).filter(({ name }) => name === 'build-image');
+    expect(build!.resources).toEqual({ requests: { memory: '3Gi' }, limits: { memory: '15Gi' } });
+  });
+
+  it('checks packages by keys that may be missing', () => {
+    expect(pod().volumes).toContainEqual({ name: 'keys', secret: { secretName: 'hpe-signing-key', optional: true } });
+    const [build] = containers().filter(({ name }) => name === 'build-image');
+    expect(build!.volumeMounts).toContainEqual({ name: 'keys', mountPath: '/signing-keys', readOnly: true });
+    expect(build!.env).toContainEqual({ name: 'SIGNING_KEYS_DIR', value: '/signing-keys' });
   });
 });
 

@@ -32,10 +32,19 @@ export class BuildSite {
   /** The parameters are those of System.start. */
   static async start(environment: Record<string, string> = {}, prefix: string[] = []): Promise<BuildSite> {
     // KIWI-NG is installed once for all tests: it takes a while, and comes from PyPI.
-    const system = await System.start({ JOB_KIWI_DIR: path.join(tmpdir(), 'ims-test-kiwi'), ...environment }, prefix);
+    return BuildSite.on(
+      await System.start({ JOB_KIWI_DIR: path.join(tmpdir(), 'ims-test-kiwi'), ...environment }, prefix),
+    );
+  }
+
+  /**
+   * Gives a system that runs a repository, and somebody to build.
+   * @param host address at which builds reach the repository
+   */
+  static async on(system: System, host?: string): Promise<BuildSite> {
     const packages = system.file('repository');
     await buildDemoRepository(packages);
-    const repository = await new RepositoryServer(packages).start();
+    const repository = await new RepositoryServer(packages, null, host).start();
     return new BuildSite(system, repository, await system.addKey());
   }
 

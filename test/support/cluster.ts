@@ -14,6 +14,8 @@ const run = promisify(execFile);
 
 /** The container image of the worker, as test/cluster/run builds it. */
 export const WORKER_IMAGE = 'localhost/cray-ims-worker:test';
+/** That of the worker with KIWI-NG. */
+const BUILDER_IMAGE = 'localhost/cray-ims-builder:test';
 /** All that a job may consist of. */
 const PARTS = 'jobs,pods,services,persistentvolumeclaims,configmaps';
 
@@ -38,7 +40,8 @@ export class Cluster {
   private constructor(
     readonly namespace: string,
     private readonly directory: string,
-    private readonly address: string,
+    /** Address of this machine that pods can reach. */
+    readonly address: string,
     private readonly store: S3Server,
     private readonly database: { url: string; stop(): Promise<void> },
   ) {}
@@ -77,6 +80,7 @@ export class Cluster {
       LISTEN_ADDRESS: this.address,
       JOB_SERVER_URL: `http://${this.address}:${port}`,
       JOB_WORKER_IMAGE: WORKER_IMAGE,
+      JOB_BUILDER_IMAGE: BUILDER_IMAGE,
       JOB_IMAGE_PULL_POLICY: 'Never',
       DEFAULT_IMS_JOB_NAMESPACE: this.namespace,
       DEFAULT_IMS_JOB_MEM_SIZE: '1',

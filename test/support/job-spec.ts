@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { CustomizeSpec } from '../../src/protocol/job-spec.js';
+import type { CreateSpec, CustomizeSpec } from '../../src/protocol/job-spec.js';
 
 /** The specification of a customize job. */
 export function aJobSpec(values: Partial<CustomizeSpec> = {}): CustomizeSpec {
@@ -22,6 +22,20 @@ export function aJobSpec(values: Partial<CustomizeSpec> = {}): CustomizeSpec {
     ca_certificate: null,
     server_url: 'http://127.0.0.1:1',
     token: null,
+    ...values,
+  };
+}
+
+/** The specification of a create job. */
+export function aCreateSpec(values: Partial<CreateSpec> = {}): CreateSpec {
+  const { shell: _, ...common } = aJobSpec();
+  return {
+    ...common,
+    job_type: 'create',
+    recipe: { id: randomUUID(), name: 'recipe', template_dictionary: [] },
+    shell: null,
+    unpackLimits: { maxBytes: 1 << 30, maxEntries: 1000 },
+    repositorySeconds: 60,
     ...values,
   };
 }

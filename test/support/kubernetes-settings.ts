@@ -5,6 +5,8 @@ export function kubernetesSettings(values: Partial<KubernetesSettings> = {}): Ku
   return {
     namespace: 'ims',
     workerImage: 'localhost/ims-worker:dev',
+    builderImage: 'localhost/ims-builder:dev',
+    signingKeysSecret: 'hpe-signing-key',
     pullPolicy: 'IfNotPresent',
     customerAccess: { subnet: 'cmn', domain: 'shasta.local', addressPool: 'customer-management' },
     kataRuntime: 'kata-qemu',

@@ -10,7 +10,7 @@ export interface Certificate {
   key: string;
 }
 
-/** Serves the files of a directory on loopback, as a repository of a site does. */
+/** Serves the files of a directory, on loopback unless told otherwise, as a repository of a site does. */
 export class RepositoryServer {
   /** What was asked for, as `HEAD /repodata/repomd.xml`. */
   readonly requests: string[] = [];
@@ -22,6 +22,7 @@ export class RepositoryServer {
     private readonly directory: string,
     /** With one it speaks https. */
     private readonly certificate: Certificate | null = null,
+    private readonly host = '127.0.0.1',
   ) {}
 
   /** @param port 0 for a free one */
@@ -39,7 +40,7 @@ export class RepositoryServer {
         .pipe(response);
     };
     this.server = this.certificate ? createHttpsServer(this.certificate, answer) : createHttpServer(answer);
-    await new Promise<void>((resolve) => this.server!.listen(port, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => this.server!.listen(port, this.host, resolve));
     return this;
   }
 
@@ -48,7 +49,7 @@ export class RepositoryServer {
   }
 
   get url(): string {
-    return `${this.certificate ? 'https' : 'http'}://127.0.0.1:${this.port}`;
+    return `${this.certificate ? 'https' : 'http'}://${this.host}:${this.port}`;
   }
 
   async stop(): Promise<void> {

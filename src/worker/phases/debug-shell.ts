@@ -1,4 +1,4 @@
-import type { CreateSpec } from '../../protocol/job-spec.js';
+import type { CreateSpec, ShellSpec } from '../../protocol/job-spec.js';
 import { readBuildOutcome } from '../build-outcome.js';
 import { failureReason } from '../failure-reason.js';
 import { ImageRoot } from '../image-root.js';
@@ -14,7 +14,11 @@ export async function debugShell(context: PhaseContext<CreateSpec>): Promise<voi
   const { shell } = job;
   if (failure === null || !shell) return log('the build worked: no shell is needed');
   try {
-    await openShell({ ...context, job: { ...job, shell } }, ImageRoot.reopen('tree', directory, commands), failure);
+    // Not a copy: the rest of the context is made only where it is used, and a shell in a pod has no store.
+    const withShell = Object.create(context, { job: { value: { ...job, shell } } }) as PhaseContext<
+      CreateSpec & { shell: ShellSpec }
+    >;
+    await openShell(withShell, ImageRoot.reopen('tree', directory, commands), failure);
   } catch (error) {
     if (error instanceof JobIsOver) throw error;
     const why = failureReason(error, 'shell');

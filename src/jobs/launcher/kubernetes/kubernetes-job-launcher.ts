@@ -81,8 +81,6 @@ export class KubernetesJobLauncher extends JobLauncher {
   override async launch(spec: JobSpec): Promise<void> {
     const { settings } = this.options;
     if (this.stopped) throw new Error('the server stops');
-    if (spec.job_type !== 'customize')
-      throw new LaunchRefused('create jobs are not supported on Kubernetes yet: customize an image instead');
     await this.refusing(async () => {
       const job = await this.makeJob(spec);
       if (!job.spec.suspend) return;
@@ -139,7 +137,10 @@ export class KubernetesJobLauncher extends JobLauncher {
   override async observe(jobId: string): Promise<Observation> {
     const names = namesOf(jobId);
     const [jobs, claims, pods] = await Promise.all([this.jobs.all(), this.claims.all(), this.podsOf(jobId)]);
-    const job = jobs.get(names.kubernetes_job) ?? null;
+    const job =
+      jobNames(jobId)
+        .map((name) => jobs.get(name))
+        .find(Boolean) ?? null;
     const parts = {
       job,
       refusal: job && !pods.length ? await this.refusalOf(job) : null,

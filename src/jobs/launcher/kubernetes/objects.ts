@@ -144,7 +144,12 @@ export interface PodSpec {
   };
   initContainers: Container[];
   containers: Container[];
-  volumes: { name: string; configMap?: { name: string }; persistentVolumeClaim?: { claimName: string } }[];
+  volumes: {
+    name: string;
+    configMap?: { name: string };
+    secret?: { secretName: string; optional: boolean };
+    persistentVolumeClaim?: { claimName: string };
+  }[];
 }
 
 /** How a container is, or how it ended. */

@@ -2,6 +2,8 @@ import { linkedPaths, POD_PATHS } from '../../../protocol/pod-paths.js';
 import type { JobSpec, PhaseName } from '../../../protocol/job-spec.js';
 import { SPEC_FILE } from '../../../protocol/signals.js';
 import { CONTAINER_OF_PHASE } from '../container-names.js';
+import { LaunchRefused } from '../job-launcher.js';
+import { planPhases } from '../phase-plan.js';
 import { resourceNames } from '../resource-names.js';
 import type {
   BatchJob,
@@ -43,6 +45,10 @@ export interface PodSettings {
 export interface KubernetesSettings {
   namespace: string;
   workerImage: string;
+  /** The worker with what builds from recipes need. */
+  builderImage: string | null;
+  /** Secret in the namespace of jobs with the public keys by which packages are checked; it may be missing. */
+  signingKeysSecret: string;
   pullPolicy: PullPolicy;
   customerAccess: { subnet: string; domain: string; addressPool: string };
   kataRuntime: string;
@@ -215,11 +221,13 @@ function podOf(spec: JobSpec, settings: KubernetesSettings): PodSpec {
     ...(pod.imagePullSecrets && { imagePullSecrets: pod.imagePullSecrets }),
     ...(!spec.require_dkms && { securityContext: { seccompProfile: { type: 'RuntimeDefault' } } }),
     affinity: spreadOverHosts(),
-    initContainers: [containerOf('fetch-image', spec, settings)],
-    containers: [containerOf('finish', spec, settings), containerOf('shell', spec, settings)],
+    ...containersOf(spec, settings),
     volumes: [
       { name: 'spec', configMap: { name: names.kubernetes_configmap } },
       { name: 'work', persistentVolumeClaim: { claimName: names.kubernetes_pvc } },
+      ...(spec.job_type === 'create'
+        ? [{ name: 'keys', secret: { secretName: settings.signingKeysSecret, optional: true } }]
+        : []),
     ],
   };
 }
@@ -236,15 +244,32 @@ function spreadOverHosts(): PodSpec['affinity'] {
   return { podAntiAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 1, podAffinityTerm }] } };
 }
 
+/** The last phases run side by side, those before one after the other. */
+function containersOf(spec: JobSpec, settings: KubernetesSettings): Pick<PodSpec, 'initContainers' | 'containers'> {
+  const plan = planPhases(spec);
+  const make = (phases: readonly PhaseName[]) => phases.map((phase) => containerOf(phase, spec, settings));
+  // Operators look at the first container.
+  return { initContainers: make(plan.slice(0, -1).flat()), containers: make(plan.at(-1)!.toReversed()) };
+}
+
+/** @throws LaunchRefused where the site has no image to build with */
+function imageOf({ job_type }: JobSpec, { builderImage, workerImage }: KubernetesSettings): string {
+  if (job_type === 'customize') return workerImage;
+  if (builderImage) return builderImage;
+  throw new LaunchRefused(
+    'this site builds no images from recipes: set JOB_BUILDER_IMAGE to the builder image of this version',
+  );
+}
+
 function containerOf(phase: PhaseName, spec: JobSpec, settings: KubernetesSettings): Container {
   const isShell = phase === 'shell';
   return {
     name: CONTAINER_OF_PHASE[phase],
-    image: settings.workerImage,
+    image: imageOf(spec, settings),
     imagePullPolicy: settings.pullPolicy,
     args: [phase, `${POD_PATHS.spec}/${SPEC_FILE}`],
     env: environmentOf(phase, settings),
-    volumeMounts: [{ name: 'spec', mountPath: POD_PATHS.spec, readOnly: true }, ...workMounts(phase)],
+    volumeMounts: [{ name: 'spec', mountPath: POD_PATHS.spec, readOnly: true }, ...workMounts(phase, spec)],
     resources: resourcesOf(phase, spec, settings),
     securityContext: securityOf(phase, spec),
     ...(isShell && { ports: [{ name: 'ssh', containerPort: SSH_PORT, protocol: 'TCP' as const }] }),
@@ -255,15 +280,20 @@ function containerOf(phase: PhaseName, spec: JobSpec, settings: KubernetesSettin
  * The user of a shell is root in its container: it gets no more of the disk than it works on, and no keys of the store. So what the
  * other containers trust cannot be swapped for links that lead elsewhere.
  */
-function workMounts(phase: PhaseName): VolumeMount[] {
-  if (phase !== 'shell') return [{ name: 'work', mountPath: POD_PATHS.directory }];
-  return linkedPaths().map(({ subPath, mountPath, readOnly }) => ({
+function workMounts(phase: PhaseName, { job_type }: JobSpec): VolumeMount[] {
+  const work = { name: 'work', mountPath: POD_PATHS.directory };
+  if (phase === 'build-image') return [work, { name: 'keys', mountPath: POD_PATHS.signingKeys, readOnly: true }];
+  if (phase !== 'shell') return [work];
+  return linkedPaths(job_type).map(({ subPath, mountPath, readOnly }) => ({
     name: 'work',
     mountPath,
     subPath,
     ...(readOnly && { readOnly }),
   }));
 }
+
+/** Phases that need the artifact store. Whatever else runs, as scripts of a recipe do, has no keys of it. */
+const WITH_STORE: ReadonlySet<PhaseName> = new Set(['fetch-image', 'fetch-recipe', 'finish']);
 
 function environmentOf(phase: PhaseName, settings: KubernetesSettings): EnvVar[] {
   const common: EnvVar[] = [
@@ -272,7 +302,8 @@ function environmentOf(phase: PhaseName, settings: KubernetesSettings): EnvVar[]
     { name: 'DISK_RESERVE_MIB', value: String(settings.diskReserveMib) },
     { name: 'AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED', value: 'true' },
   ];
-  return phase === 'shell' ? common : [...common, ...storeEnvironment(settings)];
+  if (phase === 'build-image') return [...common, { name: 'SIGNING_KEYS_DIR', value: POD_PATHS.signingKeys }];
+  return WITH_STORE.has(phase) ? [...common, ...storeEnvironment(settings)] : common;
 }
 
 function storeEnvironment({ store, storeSecret }: KubernetesSettings): EnvVar[] {
@@ -290,10 +321,13 @@ function storeEnvironment({ store, storeSecret }: KubernetesSettings): EnvVar[] 
   ];
 }
 
+/** Phases that ask for the memory of the job; they never run at once. */
+const LARGE: ReadonlySet<PhaseName> = new Set(['shell', 'build-image']);
+
 function resourcesOf(phase: PhaseName, { job_mem_size }: JobSpec, { pod }: KubernetesSettings): Resources {
   return {
     requests: {
-      memory: phase === 'shell' ? `${job_mem_size}Gi` : WAITING_REQUEST,
+      memory: LARGE.has(phase) ? `${job_mem_size}Gi` : WAITING_REQUEST,
       ...(pod.cpuRequest && { cpu: pod.cpuRequest }),
     },
     limits: { memory: `${MEMORY_BURST * job_mem_size}Gi`, ...(pod.cpuLimit && { cpu: pod.cpuLimit }) },
@@ -303,9 +337,13 @@ function resourcesOf(phase: PhaseName, { job_mem_size }: JobSpec, { pod }: Kuber
 /** What is needed to keep files as an image has them: owners, modes, capabilities of files, devices. */
 const FILE_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'MKNOD', 'SETFCAP'];
 
+/** Phases that only write files of their own. */
+const CONFINED: ReadonlySet<PhaseName> = new Set(['fetch-image', 'wait-for-repos', 'build-ca-rpm']);
+
 function securityOf(phase: PhaseName, { require_dkms }: JobSpec): SecurityContext {
-  if (phase === 'fetch-image') return { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } };
-  if (require_dkms) return { privileged: true, capabilities: { add: ['SYS_ADMIN'] } };
+  if (CONFINED.has(phase)) return { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } };
+  // Package managers work in the new root: they mount there, and make devices.
+  if (require_dkms || phase === 'build-image') return { privileged: true, capabilities: { add: ['SYS_ADMIN'] } };
   // A shell without setuid programs would be a poor one; the capabilities of its root are the runtime's default.
   if (phase === 'shell') return {};
   return { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'], add: FILE_CAPABILITIES } };

@@ -134,9 +134,9 @@ describe('npm run import', () => {
     it('keeps ids, times and all members', async () => {
       expect(await get('public-keys')).toEqual([publicKey]);
       expect(await get('recipes')).toEqual([recipe]);
-      expect(await get(`images/${id(4)}`)).toEqual({ ...image, job_id: null });
+      expect(await get(`images/${id(4)}`)).toEqual({ ...image, job_id: null, recipe: null });
       expect(await get(`images/${id(5)}`)).toMatchObject({ created: '2020-01-01T00:00:00.000000+00:00', metadata: {} });
-      expect(await get('deleted/images')).toEqual([{ ...deletedImage, job_id: null }]);
+      expect(await get('deleted/images')).toEqual([{ ...deletedImage, job_id: null, recipe: null }]);
       expect(await get('jobs')).toMatchObject([
         { id: id(8), status: 'success', kernel_file_name: 'vmlinuz', kubernetes_job: `cray-ims-${id(8)}-create` },
       ]);

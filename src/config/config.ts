@@ -54,6 +54,7 @@ export interface Config {
     readonly shellSeconds: number;
     readonly shellIdleSeconds: number;
     readonly retentionSeconds: number;
+    readonly unownedSeconds: number;
     readonly recipes: {
       /** Public keys by which packages are checked; null for none. */
       readonly signingKeysDir: string | null;
@@ -79,6 +80,7 @@ export interface Config {
       readonly signingKeysSecret: string;
       readonly pullPolicy: 'Always' | 'IfNotPresent' | 'Never';
       readonly pendingSeconds: number;
+      readonly podRetentionSeconds: number;
       /** Null for the default one of the cluster. */
       readonly storageClass: string | null;
       readonly storeSecret: string;
@@ -264,6 +266,7 @@ function nestJobs(values: EnvValues): Config['jobs'] {
     shellSeconds: values.JOB_SHELL_SECONDS,
     shellIdleSeconds: values.JOB_SHELL_IDLE_SECONDS,
     retentionSeconds: values.JOB_RETENTION_SECONDS,
+    unownedSeconds: values.JOB_UNOWNED_SECONDS,
     recipes: {
       signingKeysDir: values.JOB_SIGNING_KEYS_DIR ?? null,
       repositorySeconds: values.JOB_REPOSITORY_SECONDS,
@@ -297,6 +300,7 @@ function nestKubernetes(values: EnvValues): NonNullable<Config['jobs']['kubernet
     signingKeysSecret: values.JOB_SIGNING_KEYS_SECRET,
     pullPolicy: values.JOB_IMAGE_PULL_POLICY,
     pendingSeconds: values.JOB_PENDING_SECONDS,
+    podRetentionSeconds: values.JOB_POD_RETENTION_SECONDS,
     storageClass: values.JOB_STORAGE_CLASS ?? null,
     storeSecret: values.JOB_S3_SECRET,
     mountServiceAccount: values.JOB_MOUNT_SERVICE_ACCOUNT,

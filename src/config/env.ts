@@ -113,6 +113,12 @@ const variables = {
     1,
     YEAR,
   ),
+  JOB_POD_RETENTION_SECONDS: integer(
+    'Seconds for which the cluster keeps the pod of a job that has ended, with its disk. Logs are in the store by then.',
+    86_400,
+    60,
+    YEAR,
+  ),
   JOB_STORAGE_CLASS: text('Storage class of the disks of jobs. Unset: the default one of the cluster.'),
   JOB_S3_SECRET: text(
     'Secret in the namespace of jobs with access_key and secret_key of the S3 store.',
@@ -168,6 +174,12 @@ const variables = {
     0,
     0,
     10 * YEAR,
+  ),
+  JOB_UNOWNED_SECONDS: integer(
+    'Seconds after which what runs or lies about of a job without a record is removed. Whoever restores an old database has so long to notice.',
+    600,
+    0,
+    WEEK,
   ),
   JOB_KIWI_DIR: text(
     'Directory for the Python environment with KIWI-NG, in which recipes are built. The first create job makes it, or `npm run setup:create`. Unset: `kiwi` below STATE_DIR.',

@@ -286,17 +286,21 @@ function readItem(type: new () => object, item: unknown): object {
   return isObject ? readMembers(type, item) : new NoObject(item);
 }
 
-/** Whether class-transformer passes over members of a name. */
+/**
+ * Whether a member of this name cannot be told from what every object has, or makes it one that is waited for. No class has one, and neither
+ * class-transformer nor class-validator takes them for what they are.
+ */
 export function isReserved(name: string): boolean {
-  return name === 'constructor' || name === '__proto__';
+  return name === 'then' || name in Object.prototype;
 }
 
 /**
- * An instance of a class with the members of an object, as its decorators read them. What is nested is kept from class-transformer, which
- * drops members named `__proto__` and takes one named `constructor` for the class of what it is in: tags may be named anything.
+ * An instance of a class with the members of an object, as its decorators read them. What is nested is kept from class-transformer: tags may be
+ * named anything, `constructor` and `__proto__` among it.
  */
 export function readMembers<T extends object>(type: new () => T, given: object): T {
-  const sealed = Object.entries(given).map(([name, value]: [string, unknown]) => [
+  const members = Object.entries(given).filter(([name]) => !isReserved(name));
+  const sealed = members.map(([name, value]: [string, unknown]) => [
     name,
     typeof value === 'object' && value !== null ? () => value : value,
   ]);

@@ -37,7 +37,7 @@ export const RUNNER = Symbol('runner');
 /**
  * Compares job records with what really runs, again and again, and moves each towards where it has to be: launches what waits, ends what
  * died with a reason, gives back what ended jobs hold, removes what deleted jobs left. It decides from the state that it finds and keeps
- * none of its own, so that a crash between any two steps costs nothing but the next look.
+ * none of its own that matters, so that a crash between any two steps costs nothing but the next look.
  */
 @Injectable()
 export class JobReconciler implements OnApplicationShutdown {
@@ -50,6 +50,8 @@ export class JobReconciler implements OnApplicationShutdown {
   private leaseTimer: NodeJS.Timeout | undefined;
   /** The steps that failed when they were last tried, with the error that was logged. */
   private readonly failing = new Map<string, string>();
+  /** Since when (Unix time, ms) there are parts of a job that has no record, by its id. */
+  private readonly unownedSince = new Map<string, number>();
 
   constructor(
     @InjectRepository(Job) private readonly jobs: Repository<Job>,
@@ -334,12 +336,28 @@ export class JobReconciler implements OnApplicationShutdown {
     for (const job of await this.jobs.findBy({ ...isGone, deleted: Not(IsNull()) })) await this.forget(job);
   }
 
-  /** What the launcher holds of jobs that have no record (any more), as after a database was restored or replaced. */
+  /** What the launcher holds of jobs that have no record (any more), as after a database was restored or replaced: somebody may notice in time. */
   private async removeUnowned(): Promise<void> {
-    for (const jobId of await this.launcher.list()) {
-      if (await this.jobs.existsBy({ id: jobId }).catch(() => true)) continue;
-      await this.launcher.remove(jobId);
-      this.log.warn('removed what was left of a job without a record', { job_id: jobId });
+    const unowned = await this.findUnowned();
+    for (const id of this.unownedSince.keys()) if (!unowned.includes(id)) this.unownedSince.delete(id);
+    for (const id of unowned) await this.removeInTime(id, this.config.jobs.unownedSeconds);
+  }
+
+  private async findUnowned(): Promise<string[]> {
+    const held = await this.launcher.list();
+    const records = await this.jobs.find({ select: { id: true }, where: { id: In(held) } });
+    const owned = new Set(records.map(({ id }) => id));
+    return held.filter((id) => !owned.has(id));
+  }
+
+  private async removeInTime(job_id: string, graceSeconds: number): Promise<void> {
+    if (!this.unownedSince.has(job_id)) {
+      this.unownedSince.set(job_id, Date.now());
+      this.log.warn('there are parts of a job that has no record', { job_id, removed_in_seconds: graceSeconds });
     }
+    if (Date.now() - this.unownedSince.get(job_id)! < graceSeconds * 1000) return;
+    await this.launcher.remove(job_id);
+    this.unownedSince.delete(job_id);
+    this.log.warn('removed what was left of a job without a record', { job_id });
   }
 }

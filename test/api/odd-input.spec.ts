@@ -181,3 +181,37 @@ it('a list of ten thousand records is plain, and whole', async () => {
   const ids = (body as { id: string; name: string }[]).filter(({ name }) => name === 'many').map(({ id }) => id);
   expect([status, headers['link'], new Set(ids).size]).toEqual([200, undefined, 10_000]);
 });
+
+describe('members that mean something to JavaScript', () => {
+  const NAMES = [
+    'then',
+    'toString',
+    'valueOf',
+    'hasOwnProperty',
+    'toJSON',
+    'length',
+    'catch',
+    'constructor',
+    '__proto__',
+  ];
+  const VALUES = ['[]', '{}', '"text"', '1', 'null', '{"then":[]}'];
+  const cases = NAMES.flatMap((name) => VALUES.map((value) => `${JSON.stringify(name)}:${value}`));
+
+  it.each(cases)('are unknown as any other: %s', async (member) => {
+    const answers = await Promise.all([
+      sendJson('POST', '/v3/images', `{"name":"odd",${member}}`),
+      sendJson('PATCH', '/v3/deleted/images', `{"operation":"undelete",${member}}`),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual([422, 422]);
+  });
+
+  it.each(cases)('are no fault of the server where they are nested: %s', async (member) => {
+    const link = `{"path":"s3://boot-images/x","etag":"","type":"s3",${member}}`;
+    const item = `{"key":"k","value":"v",${member}}`;
+    const answers = await Promise.all([
+      sendJson('POST', '/v3/images', `{"name":"odd","link":${link}}`),
+      sendJson('POST', '/v3/recipes', `{"name":"odd","linux_distribution":"sles12","template_dictionary":[${item}]}`),
+    ]);
+    for (const { status } of answers) expect([201, 422]).toContain(status);
+  });
+});

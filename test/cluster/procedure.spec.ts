@@ -90,7 +90,12 @@ describe.each([
     // Kubernetes keeps a claim while there is a pod that has used it, and with that pod stay its logs.
     const claim = ['get', 'pvc', `cray-ims-${job.id}-job-claim`, '-o', 'jsonpath={.metadata.deletionTimestamp}'];
     await until('the disk goes with the pod', async () => (await cluster.kubectl(...claim)) !== '');
-    await cluster.deleteJob(system, job.id);
+    // As after the time for which the cluster keeps them.
+    const soon = JSON.stringify({ spec: { ttlSecondsAfterFinished: 1 } });
+    await cluster.kubectl('patch', 'job', `cray-ims-${job.id}-customize`, '--type=merge', '-p', soon);
+    await until('pod and disk are gone', async () => (await cluster.objectsOf(job.id)).length === 0, 60);
+    expect(await system.api.job(job.id)).toMatchObject({ status: 'success' });
+    await system.api.request('DELETE', `/jobs/${job.id}`);
   }, 90_000);
 });
 

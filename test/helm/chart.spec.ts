@@ -100,6 +100,19 @@ describeWithHelm('the chart', () => {
     expect(objects.filter(({ kind }) => kind.startsWith('Cluster'))).toEqual([]);
   });
 
+  it.each([
+    ['defaults.yaml', `cray-ims-worker:${SERVICE_VERSION}`, `cray-ims-builder:${SERVICE_VERSION}`],
+    [
+      'everything.yaml',
+      'registry.local/ims/cray-ims-worker:3.0.0-site1',
+      `registry.local/ims/cray-ims-builder@sha256:${'0123456789abcdef'.repeat(4)}`,
+    ],
+    ['nothing-optional.yaml', `cray-ims-worker:${SERVICE_VERSION}`, undefined],
+  ])('names the images of pods of jobs (%s)', (values, worker, builder) => {
+    const { JOB_WORKER_IMAGE, JOB_BUILDER_IMAGE } = environmentOf(render(valuesOf(values)));
+    expect([JOB_WORKER_IMAGE, JOB_BUILDER_IMAGE]).toEqual([worker, builder]);
+  });
+
   it('keeps pods of jobs from the API, and lets them report', () => {
     const { spec } = find(render(), 'NetworkPolicy', 'cray-ims') as unknown as {
       spec: { ingress: { ports: { port: string }[]; from: object[] }[]; podSelector: { matchLabels: object } };

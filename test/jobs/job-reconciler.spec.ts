@@ -384,12 +384,30 @@ describe('what was deleted', () => {
   });
 });
 
-it('what no record owns is removed', async () => {
-  const id = await insertJob();
-  await reconciler.pass();
-  await jobs.delete(id);
-  await reconciler.pass();
-  expect(await launcher.list()).toEqual([]);
+describe('what no record owns', () => {
+  it('is removed after a while', async () => {
+    const hasty = reconcilerOf(RUNNER, { JOB_UNOWNED_SECONDS: '1' });
+    const id = await insertJob();
+    await hasty.pass();
+    await jobs.delete(id);
+    await hasty.pass();
+    expect(await launcher.list()).toEqual([id]);
+    await sleep(1000);
+    await hasty.pass();
+    expect(await launcher.list()).toEqual([]);
+  });
+
+  it('stays where its record comes back in time', async () => {
+    const id = await insertJob();
+    const record = await get(id);
+    await settle();
+    await jobs.delete(id);
+    await settle();
+    await jobs.insert(record);
+    await settle();
+    expect((await get(id)).ended).toBeNull();
+    expect(await launcher.list()).toEqual([id]);
+  });
 });
 
 describe('jobs of another server on the database', () => {

@@ -183,7 +183,12 @@ describe('the Job', () => {
   it('stands still until it is let go, is tried once, and is never done twice at a time', () => {
     const { metadata, spec: job } = jobOf(spec(), kubernetesSettings());
     expect(metadata).toEqual({ name: `cray-ims-${ID}-customize`, namespace: 'ims', labels: LABELS });
-    expect(job).toMatchObject({ backoffLimit: 0, suspend: true, podReplacementPolicy: 'Failed' });
+    expect(job).toMatchObject({
+      backoffLimit: 0,
+      suspend: true,
+      podReplacementPolicy: 'Failed',
+      ttlSecondsAfterFinished: 3600,
+    });
     expect(job.template.metadata).toEqual({
       labels: { ...LABELS, 'sidecar.istio.io/inject': 'false' },
       annotations: { 'sidecar.istio.io/inject': 'false' },

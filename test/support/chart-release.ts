@@ -47,7 +47,12 @@ export class ChartRelease {
     await secret('ims-s3-credentials', { access_key: accessKey, secret_key: secretKey, s3_endpoint: store });
     return new ChartRelease(namespace, await mkdtemp(path.join(tmpdir(), 'ims-chart-')), {
       image: imageValues(SERVER_IMAGE),
-      jobs: { namespace: cluster.namespace, image: imageValues(WORKER_IMAGE), mountServiceAccount: { create: false } },
+      jobs: {
+        namespace: cluster.namespace,
+        image: imageValues(WORKER_IMAGE),
+        builderImage: { repository: 'localhost/cray-ims-builder', tag: 'test' },
+        mountServiceAccount: { create: false },
+      },
       resources: { requests: { cpu: '10m', memory: '64Mi' } },
     });
   }

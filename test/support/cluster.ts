@@ -32,6 +32,13 @@ export async function kubectl(...args: string[]): Promise<string> {
   return (await run('kubectl', args, { maxBuffer: 64 << 20 })).stdout;
 }
 
+/** Has the cluster have these objects. */
+export async function kubectlApply(...objects: object[]): Promise<void> {
+  const applied = run('kubectl', ['apply', '-f', '-']);
+  applied.child.stdin!.end(JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
+  await applied;
+}
+
 /** A namespace of a real cluster for jobs, and beside it on this machine a database and a store for servers that run here. */
 export class Cluster {
   private readonly systems: System[] = [];

@@ -8,6 +8,7 @@ export function kubernetesSettings(values: Partial<KubernetesSettings> = {}): Ku
     builderImage: 'localhost/ims-builder:dev',
     signingKeysSecret: 'hpe-signing-key',
     pullPolicy: 'IfNotPresent',
+    podRetentionSeconds: 3600,
     customerAccess: { subnet: 'cmn', domain: 'shasta.local', addressPool: 'customer-management' },
     kataRuntime: 'kata-qemu',
     aarch64Runtime: 'kata-arm',

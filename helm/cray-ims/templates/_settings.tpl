@@ -17,6 +17,7 @@ The settings of the server as YAML: what the chart knows, then what the site say
   "JOB_MOUNT_SERVICE_ACCOUNT" .Values.jobs.mountServiceAccount.name
   "JOB_POD_SETTINGS" (toJson .Values.jobs.pod)
 -}}
+{{- if .Values.jobs.builderImage.repository }}{{ $_ := set $settings "JOB_BUILDER_IMAGE" (include "cray-ims.image" (list . .Values.jobs.builderImage)) }}{{ end -}}
 {{- with .Values.jobs.storageClass }}{{ $_ := set $settings "JOB_STORAGE_CLASS" . }}{{ end -}}
 {{- with .Values.s3.endpoint }}{{ $_ := set $settings "S3_ENDPOINT" . }}{{ end -}}
 {{- if not (kindIs "invalid" .Values.s3.sslValidate) }}{{ $_ := set $settings "S3_SSL_VALIDATE" (toString .Values.s3.sslValidate) }}{{ end -}}

@@ -131,24 +131,20 @@ export class KubeClient {
   }
 
   /**
-   * What happens to objects with these labels after a version; ends after a minute or so, or when it is aborted.
-   * @throws KubeFailure with status 410 where the version is too old
+   * What happens to objects with these labels after a version. Resolves when the API server has begun to tell; it ends after a minute or so, or
+   * when it is aborted.
+   * @throws KubeFailure with status 410, or as an event, where the version is too old
    */
-  async *watch<T extends KubeObject>(
+  async watch<T extends KubeObject>(
     resource: Resource<T>,
     labelSelector: string,
     resourceVersion: string,
     abort: AbortSignal,
-  ): AsyncGenerator<WatchEvent<T>> {
+  ): Promise<AsyncGenerator<WatchEvent<T>>> {
     // A server that hangs ends nothing by itself.
     const signal = AbortSignal.any([abort, AbortSignal.timeout((WATCH_SECONDS + 10) * 1000)]);
     const query = { labelSelector, resourceVersion, watch: 'true', timeoutSeconds: String(WATCH_SECONDS) };
-    const response = await this.open({ method: 'GET', path: this.pathOf(resource), query, signal });
-    for await (const line of linesOf(response, abort)) {
-      const event = JSON.parse(line) as WatchEvent<T> | { type: 'ERROR'; object: { code: number; message: string } };
-      if (event.type === 'ERROR') throw new KubeFailure(event.object.message, event.object.code);
-      yield event;
-    }
+    return eventsOf(await this.open({ method: 'GET', path: this.pathOf(resource), query, signal }), abort);
   }
 
   /**
@@ -242,6 +238,17 @@ async function messageOf(response: IncomingMessage): Promise<string> {
     return (JSON.parse(body) as { message: string }).message;
   } catch {
     return `the Kubernetes API server answered ${response.statusCode}`;
+  }
+}
+
+async function* eventsOf<T extends KubeObject>(
+  response: IncomingMessage,
+  abort: AbortSignal,
+): AsyncGenerator<WatchEvent<T>> {
+  for await (const line of linesOf(response, abort)) {
+    const event = JSON.parse(line) as WatchEvent<T> | { type: 'ERROR'; object: { code: number; message: string } };
+    if (event.type === 'ERROR') throw new KubeFailure(event.object.message, event.object.code);
+    yield event;
   }
 }
 

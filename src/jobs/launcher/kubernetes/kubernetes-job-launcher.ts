@@ -136,11 +136,7 @@ export class KubernetesJobLauncher extends JobLauncher {
 
   override async observe(jobId: string): Promise<Observation> {
     const names = namesOf(jobId);
-    const [jobs, claims, pods] = await Promise.all([this.jobs.all(), this.claims.all(), this.podsOf(jobId)]);
-    const job =
-      jobNames(jobId)
-        .map((name) => jobs.get(name))
-        .find(Boolean) ?? null;
+    const [job, claims, pods] = await Promise.all([this.findJob(jobId), this.claims.all(), this.podsOf(jobId)]);
     const parts = {
       job,
       refusal: job && !pods.length ? await this.refusalOf(job) : null,
@@ -151,6 +147,15 @@ export class KubernetesJobLauncher extends JobLauncher {
     if (observation.state !== 'running') return observation;
     const externalIp = await this.externalIpOf(jobId);
     return externalIp === null ? observation : { ...observation, externalIp };
+  }
+
+  /** What the watch does not know may have been made just now, by a server that has died since: only the cluster can say that it is not there. */
+  private async findJob(jobId: string): Promise<BatchJob | null> {
+    const known = await this.jobs.all();
+    const found = jobNames(jobId).find((name) => known.has(name));
+    if (found) return known.get(found)!;
+    const { items } = await this.client.list(RESOURCE.job, selectorOf(jobId));
+    return items[0] ?? null;
   }
 
   /** Why no pod is made of a Job; null while it is not known. */
@@ -274,9 +279,10 @@ export class KubernetesJobLauncher extends JobLauncher {
   }
 
   override async ready(): Promise<void> {
-    await Promise.all([this.jobs.all(), this.pods.all(), this.claims.all(), this.services.all()]);
-    const silence = this.jobs.silence ?? this.pods.silence;
-    if (silence) throw silence;
+    const watches = [this.jobs, this.pods, this.claims, this.services];
+    await Promise.all(watches.map((watch) => watch.all()));
+    const silent = watches.find(({ silence }) => silence);
+    if (silent) throw silent.silence!;
   }
 }
 

@@ -71,6 +71,7 @@ export interface BatchJob extends KubeObject {
     backoffLimit: number;
     suspend: boolean;
     podReplacementPolicy: 'Failed';
+    ttlSecondsAfterFinished: number;
     template: { metadata: Omit<ObjectMeta, 'name'>; spec: PodSpec };
   };
   status?: { startTime?: string; conditions?: Condition[] };
@@ -79,7 +80,7 @@ export interface BatchJob extends KubeObject {
 export interface EnvVar {
   name: string;
   value?: string;
-  valueFrom?: { secretKeyRef: { name: string; key: string } };
+  valueFrom?: { secretKeyRef: { name: string; key: string } } | { resourceFieldRef: { resource: 'limits.cpu' } };
 }
 
 export interface VolumeMount {

@@ -71,23 +71,21 @@ export class ResourceWatch<T extends KubeObject> {
   private async read(): Promise<string> {
     const { items, version } = await this.client.list(this.resource, this.selector);
     this.items = new Map(items.map((item) => [item.metadata.name, item]));
-    this.hear();
+    this.heard = Date.now();
     this.onChange();
     return version;
   }
 
   private async follow(version: string, signal: AbortSignal): Promise<void> {
-    for await (const { type, object } of this.client.watch(this.resource, this.selector, version, signal)) {
-      this.hear();
+    const events = await this.client.watch(this.resource, this.selector, version, signal);
+    // Who may list but not watch, does not know what goes on.
+    this.failure = null;
+    for await (const { type, object } of events) {
+      this.heard = Date.now();
       if (type === 'BOOKMARK') continue;
       if (type === 'DELETED') this.items.delete(object.metadata.name);
       else this.items.set(object.metadata.name, object);
       this.onChange();
     }
-  }
-
-  private hear(): void {
-    this.heard = Date.now();
-    this.failure = null;
   }
 }

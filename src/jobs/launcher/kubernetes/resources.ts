@@ -50,6 +50,8 @@ export interface KubernetesSettings {
   /** Secret in the namespace of jobs with the public keys by which packages are checked; it may be missing. */
   signingKeysSecret: string;
   pullPolicy: PullPolicy;
+  /** Seconds for which the cluster keeps a Job that has ended, with its pod and disk. */
+  podRetentionSeconds: number;
   customerAccess: { subnet: string; domain: string; addressPool: string };
   kataRuntime: string;
   aarch64Runtime: string;
@@ -194,6 +196,7 @@ export function jobOf(spec: JobSpec, settings: KubernetesSettings): BatchJob {
       suspend: true,
       // A pod that was deleted is a job that failed, never a second pod on the same disk.
       podReplacementPolicy: 'Failed',
+      ttlSecondsAfterFinished: settings.podRetentionSeconds,
       template: {
         metadata: {
           labels: { ...pod.labels, ...labelsOf(spec), 'sidecar.istio.io/inject': 'false' },
@@ -301,6 +304,8 @@ function environmentOf(phase: PhaseName, settings: KubernetesSettings): EnvVar[]
     { name: 'JOB_SANDBOX', value: 'pod' },
     { name: 'DISK_RESERVE_MIB', value: String(settings.diskReserveMib) },
     { name: 'AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED', value: 'true' },
+    // Threads that compress; without a limit this is what the node has. Node reads it before any program can set it.
+    { name: 'UV_THREADPOOL_SIZE', valueFrom: { resourceFieldRef: { resource: 'limits.cpu' } } },
   ];
   if (phase === 'build-image') return [...common, { name: 'SIGNING_KEYS_DIR', value: POD_PATHS.signingKeys }];
   return WITH_STORE.has(phase) ? [...common, ...storeEnvironment(settings)] : common;

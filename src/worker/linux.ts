@@ -4,7 +4,7 @@ import { getSystemErrorMap, getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 
 /**
- * The few system calls that Node lacks. All of them run on the calling thread and return at once. What they change of a thread (file system
+ * The few system calls that Node lacks. All of them but `copyFileRange` run on the calling thread and return at once. What they change of a thread (file system
  * ids, network namespace) they change for a synchronous action only, so that nothing else ever runs under it.
  */
 const libc = koffi.load(null);
@@ -20,18 +20,20 @@ const libcPrctlPointer = libc.func('prctl', 'int', ['int', 'void *', 'ulong', 'u
 const libcPrctlNumber = libc.func('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong']);
 const libcSocket = libc.func('socket', 'int', ['int', 'int', 'int']);
 const libcIoctl = libc.func('ioctl', 'int', ['int', 'ulong', 'void *']);
-const libcMknod = libc.func('mknod', 'int', ['str', 'uint', 'ulong']);
+const libcMknod = libc.func('mknod', 'int', ['void *', 'uint', 'ulong']);
+const libcCopyFileRange = libc.func('copy_file_range', 'long', ['int', 'void *', 'int', 'void *', 'ulong', 'uint']);
+const libcUtimensat = libc.func('utimensat', 'int', ['int', 'void *', 'void *', 'int']);
 const libcSetfsuid = libc.func('setfsuid', 'int', ['uint']);
 const libcSetfsgid = libc.func('setfsgid', 'int', ['uint']);
 const libcListxattr = libc.func('llistxattr', 'long', ['void *', 'void *', 'ulong']);
 const libcGetxattr = libc.func('lgetxattr', 'long', ['void *', 'void *', 'void *', 'ulong']);
-const libcSetxattr = libc.func('lsetxattr', 'int', ['str', 'str', 'void *', 'ulong', 'int']);
+const libcSetxattr = libc.func('lsetxattr', 'int', ['void *', 'void *', 'void *', 'ulong', 'int']);
 /** `syscall(2)` takes what each number needs; these are the shapes in use. */
 const syscall = {
   openTree: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint']),
   mountSetattr: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint', 'void *', 'ulong']),
   moveMount: libc.func('syscall', 'long', ['long', 'int', 'str', 'int', 'str', 'uint']),
-  openat2: libc.func('syscall', 'long', ['long', 'int', 'str', 'void *', 'ulong']),
+  openat2: libc.func('syscall', 'long', ['long', 'int', 'void *', 'void *', 'ulong']),
   capabilities: libc.func('syscall', 'long', ['long', 'void *', 'void *']),
 };
 
@@ -183,10 +185,56 @@ export function freeLoopDevice(control: number): number {
   return check(libcIoctl(control, LOOP_CTL_GET_FREE, null), 'find a free loop device');
 }
 
-/** Makes a block device node, for root only (mknod(2), makedev(3)). */
+/** Makes a block device node, for root only. */
 export function makeBlockDevice(path: string, major: number, minor: number): void {
+  makeNode(Buffer.from(path), 'block device', major, minor);
+}
+
+const NODE_TYPES = {
+  'block device': fsConstants.S_IFBLK,
+  'character device': fsConstants.S_IFCHR,
+  fifo: fsConstants.S_IFIFO,
+} as const;
+
+/**
+ * Makes a device or a fifo, for its owner only (mknod(2), makedev(3)).
+ * @param major below 4096
+ * @param minor below 2 ** 20
+ */
+export function makeNode(path: Buffer, type: keyof typeof NODE_TYPES, major = 0, minor = 0): void {
   const device = (BigInt(minor & ~0xff) << 12n) | BigInt(major << 8) | BigInt(minor & 0xff);
-  check(libcMknod(path, fsConstants.S_IFBLK | 0o600, device), `make the device ${path}`);
+  check(libcMknod(cString(path), NODE_TYPES[type] | 0o600, device), `make the ${type} ${path.toString()}`);
+}
+
+/**
+ * Sets when a file was changed and used last; a symlink is not followed (utimensat(2)).
+ * @param time nanoseconds since 1970
+ */
+export function setTimes(path: Buffer, time: bigint): void {
+  const AT_SYMLINK_NOFOLLOW = 0x100;
+  const BILLION = 1_000_000_000n;
+  // The remainder of times before 1970 is below zero, which the kernel does not take.
+  const nanoseconds = ((time % BILLION) + BILLION) % BILLION;
+  const spec = [(time - nanoseconds) / BILLION, nanoseconds];
+  const times = Buffer.from(BigInt64Array.from([...spec, ...spec]).buffer);
+  check(libcUtimensat(AT_FDCWD, cString(path), times, AT_SYMLINK_NOFOLLOW), `set the times of ${path.toString()}`);
+}
+
+/**
+ * Copies bytes from one file to another within the kernel, on another thread (copy_file_range(2)).
+ * @returns how many: fewer than asked for where it was interrupted or the source ended; null where these files cannot be copied so
+ */
+export async function copyFileRange(
+  from: { fd: number; position: number },
+  to: { fd: number; position: number },
+  length: number,
+): Promise<number | null> {
+  const offsets = [from, to].map(({ position }) => Buffer.from(BigInt64Array.of(BigInt(position)).buffer));
+  const copied = await new Promise<unknown>((resolve, reject) => {
+    const done = (error: unknown, result: unknown) => (error ? reject(error as Error) : resolve(result));
+    libcCopyFileRange.async(from.fd, offsets[0], to.fd, offsets[1], length, 0, done);
+  });
+  return Number(copied) < 0 ? null : Number(copied);
 }
 
 /** Something that was opened below a root. Its content is reached by `path`, whatever becomes of the name under which it was found. */
@@ -218,12 +266,13 @@ export function openIn(root: string, path: string, kind: 'any' | 'directory'): O
 
 /**
  * Opens a file or directory below `root`, which no link on the way may leave: an absolute one leaves it always.
+ * @param path in bytes where names need not be UTF-8
  * @param links `refuse` where there must be no link at all, the last part of the path included
  * @throws SystemCallFailed with EXDEV where a link leads out; ELOOP where there is one and none may be; ENOENT, ENOTDIR
  */
 export function openBeneath(
   root: string,
-  path: string,
+  path: string | Buffer,
   kind: 'any' | 'directory',
   links: 'follow' | 'refuse',
 ): OpenPath {
@@ -234,14 +283,16 @@ export function openBeneath(
 /** How openat2(2) takes a path. */
 const RESOLVE = { noMagicLinks: 0x02n, noSymlinks: 0x04n, beneath: 0x08n, inRoot: 0x10n };
 
-function openResolved(root: string, path: string, kind: 'any' | 'directory', resolve: bigint): OpenPath {
+function openResolved(root: string, path: string | Buffer, kind: 'any' | 'directory', resolve: bigint): OpenPath {
   const how = Buffer.alloc(24);
   how.writeBigUInt64LE(BigInt(O_PATH | O_CLOEXEC | (kind === 'directory' ? fsConstants.O_DIRECTORY : 0)), 0);
   how.writeBigUInt64LE(resolve, 16);
   const base = openSync(root, O_PATH | fsConstants.O_DIRECTORY);
   try {
-    const what = `open ${path} below its root`;
-    return new OpenPath(check(syscall.openat2(NUMBER.openat2, base, path, how, how.length), what));
+    const what = `open ${path.toString()} below its root`;
+    return new OpenPath(
+      check(syscall.openat2(NUMBER.openat2, base, cString(Buffer.from(path)), how, how.length), what),
+    );
   } finally {
     closeSync(base);
   }
@@ -300,7 +351,17 @@ export function installSystemCallFilter(program: Buffer): void {
 /** Copies all extended attributes from one file to another. Neither path is followed where it is a symlink. */
 export function copyExtendedAttributes(from: string, to: string): void {
   for (const { name, value } of extendedAttributes(Buffer.from(from)))
-    check(libcSetxattr(to, name, value, value.length, 0), `set the attribute ${name} of ${to}`);
+    setExtendedAttribute(Buffer.from(to), name, value);
+}
+
+/**
+ * Sets an extended attribute. A symlink is not followed.
+ * @param name a byte per character (latin1)
+ * @throws SystemCallFailed with EPERM where this process may not, EOPNOTSUPP where the file cannot have it
+ */
+export function setExtendedAttribute(path: Buffer, name: string, value: Buffer): void {
+  const done = libcSetxattr(cString(path), cString(Buffer.from(name, 'latin1')), value, value.length, 0);
+  check(done, `set the attribute ${name} of ${path.toString()}`);
 }
 
 /** Most bytes of a value, and of the names of a file, that Linux takes (linux/limits.h). */

@@ -72,4 +72,19 @@ const packing = fc.record({
     await packBoth('-comp gzip -b 4K -always-use-fragments', tree, edits);
     expect(lab.differences('full', 'delta')).toEqual([]);
   }, 60_000);
+
+  it('takes a directory for the one that it was, whatever stood in its place', async () => {
+    lab.sh(`rm -rf root; mkdir -p root/a/sub root/b root/c; cd root; for d in a b c; do for f in 1 2 3; do echo $d $f > $d/file-$f; done; done
+      echo deep > a/sub/deep; ln a/file-1 linked; ln -f linked b/file-1; ln -f linked c/file-1`);
+    lab.pack('root', 'source', '-comp gzip');
+    await lab.withOverlay('source', async (overlay) => {
+      // Names and links tell nothing apart here, only the directories themselves.
+      lab.sh(
+        'cd overlay/merged; mv a x; mv b a; mv x b; rm -r c; mkdir c; cp b/file-2 b/file-3 c; mv b/sub c/sub; rm b/file-3',
+      );
+      await lab.delta('source', overlay, 'delta');
+      lab.pack('overlay/merged', 'full', '-comp gzip');
+    });
+    expect(lab.differences('full', 'delta')).toEqual([]);
+  }, 60_000);
 });

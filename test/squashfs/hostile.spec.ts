@@ -64,7 +64,14 @@ function pack(...options: string[]): Buffer {
 async function repack(image: Buffer): Promise<void> {
   writeFileSync(at('source'), image);
   await packTree(
-    { source: at('source'), output: at('output'), level: 1, processors: 1, signal: new AbortController().signal },
+    {
+      source: at('source'),
+      output: at('output'),
+      level: 1,
+      processors: 1,
+      memory: 16 << 20,
+      signal: new AbortController().signal,
+    },
     (source) => ({ root: new ImageTree(source).root(), droppedXattrs: 0 }),
   );
 }

@@ -3,13 +3,18 @@ import { mkdirSync, mkdtempSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Overlay } from '../../src/worker/squashfs/merged-tree.js';
-import { type DeltaReport, packDelta } from '../../src/worker/squashfs/delta.js';
+import { packDelta } from '../../src/worker/squashfs/delta.js';
+import { packFull, type PackingTarget } from '../../src/worker/squashfs/full.js';
+import type { ImageReport } from '../../src/worker/squashfs/pack-report.js';
 
 /**
  * Options of an overlay as image roots have them. Mounted `noatime`: mksquashfs takes names of one inode for several where a time changed while it
  * read the link behind one of them.
  */
 const OVERLAY = 'index=on,redirect_dir=on,xino=on,metacopy=off';
+
+/** Bytes for blocks on their way. */
+const MEMORY = 64 << 20;
 
 /**
  * A mount namespace of its own, kept by a process that does nothing else: mounts live in it and go with it. Its files are reached through
@@ -96,13 +101,31 @@ export class Lab {
     overlay: Overlay,
     output: string,
     more: { level?: number; processors?: number } = {},
-  ): Promise<DeltaReport> {
+  ): Promise<ImageReport> {
     return packDelta({
       source: this.at(source),
       overlay,
       output: this.at(output),
       level: more.level ?? 1,
       processors: more.processors ?? 2,
+      memory: MEMORY,
+      signal: new AbortController().signal,
+    });
+  }
+
+  /** Packs a directory with the packer under test. */
+  async full(
+    directory: string,
+    output: string,
+    target: Partial<PackingTarget> = {},
+    processors = 2,
+  ): Promise<ImageReport> {
+    return packFull({
+      root: this.at(directory),
+      output: this.at(output),
+      target: { compression: 'gzip', level: null, blockSize: 131_072, ...target },
+      processors,
+      memory: MEMORY,
       signal: new AbortController().signal,
     });
   }

@@ -1,24 +1,77 @@
-import { createHash } from 'node:crypto';
-import { fileBlocks } from './file-blocks.js';
+import { hash } from 'node:crypto';
+import { fileBlocks, readShort } from './file-blocks.js';
+import { inOrder } from './in-order.js';
 import { blockLength, type FileInode, tailLength } from './inode.js';
 import type { SquashfsImage } from './squashfs-image.js';
 import type { NewContent } from './tree.js';
 
-/** Blocks of fragments that are kept unpacked: files that are compared one after the other tend to end in the same. */
-const FRAGMENT_CACHE = 16;
+/** Blocks of fragments that are unpacked at once. */
+const UNPACKED_AHEAD = 8;
+/** Files of more than a block that are compared at once. */
+const COMPARED_AT_ONCE = 4;
+
+/** A new content, and a file of the image that may be equal to it and stands in a block of fragments. */
+interface Pair {
+  content: NewContent;
+  twin: FileInode;
+}
 
 /** Tells whether files have the contents that an image has. */
 export class ContentMatcher {
-  private readonly fragments = new Map<number, Promise<Buffer>>();
+  private readonly found = new Map<NewContent, FileInode>();
 
-  constructor(private readonly image: SquashfsImage) {}
+  constructor(
+    private readonly image: SquashfsImage,
+    /** Ends the work. */
+    private readonly signal: AbortSignal,
+  ) {}
 
   /**
-   * The first of a content's twins that is equal to it, byte for byte; null for none.
-   * @throws BadSquashfs, FileChanged
+   * For each content that a file of the image has too, that file.
+   * @throws BadSquashfs, FileChanged, the reason of the signal
    */
-  async findTwin(content: NewContent): Promise<FileInode | null> {
-    for (const twin of content.twins) if (twin.size === content.size && (await this.equals(content, twin))) return twin;
+  async findTwins(contents: readonly NewContent[]): Promise<ReadonlyMap<NewContent, FileInode>> {
+    await this.compareFragments(contents.filter((content) => this.isShort(content)));
+    const rest = contents.filter((content) => !this.found.has(content));
+    for await (const [content, twin] of inOrder(rest, COMPARED_AT_ONCE, (item) => this.findTwin(item))) {
+      this.signal.throwIfAborted();
+      if (twin) this.found.set(content, twin);
+    }
+    return this.found;
+  }
+
+  private isShort({ size }: NewContent): boolean {
+    return size < this.image.superblock.blockSize;
+  }
+
+  /** Compares short contents block of fragments by block of fragments, since each is unpacked for many. */
+  private async compareFragments(contents: readonly NewContent[]): Promise<void> {
+    const pairs = new Map<number, Pair[]>();
+    for (const content of contents) {
+      for (const twin of content.twins.filter((candidate) => isInFragment(candidate, content))) {
+        const { index } = twin.fragment!;
+        if (pairs.get(index)?.push({ content, twin }) === undefined) pairs.set(index, [{ content, twin }]);
+      }
+    }
+    const digests = new Map<NewContent, string>();
+    for await (const [[, group], block] of inOrder(pairs, UNPACKED_AHEAD, ([index]) => this.fragment(index))) {
+      this.signal.throwIfAborted();
+      for (const pair of group) this.compareShort(pair, block, digests);
+    }
+  }
+
+  private compareShort({ content, twin }: Pair, block: Buffer, digests: Map<NewContent, string>): void {
+    if (this.found.has(content)) return;
+    const digest = digests.get(content) ?? hash('sha256', readShort(content.path, content.size));
+    digests.set(content, digest);
+    const { offset } = twin.fragment!;
+    if (hash('sha256', block.subarray(offset, offset + content.size)) === digest) this.found.set(content, twin);
+  }
+
+  private async findTwin(content: NewContent): Promise<FileInode | null> {
+    const isCompared = (twin: FileInode) => this.isShort(content) && isInFragment(twin, content);
+    for (const twin of content.twins)
+      if (twin.size === content.size && !isCompared(twin) && (await this.equals(content, twin))) return twin;
     return null;
   }
 
@@ -48,19 +101,12 @@ export class ContentMatcher {
   }
 
   private fragment(index: number): Promise<Buffer> {
-    const known = this.fragments.get(index);
-    if (known) return known;
     const { start, word } = this.image.fragment(index);
-    const content = this.image.block(start, word);
-    this.fragments.set(index, content);
-    if (this.fragments.size > FRAGMENT_CACHE) this.fragments.delete(this.fragments.keys().next().value!);
-    return content;
+    return this.image.block(start, word);
   }
 }
 
-/** The SHA-256 of a file, hex. */
-export async function hashOf({ path, size }: NewContent, blockSize: number): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const block of fileBlocks(path, size, blockSize)) hash.update(block);
-  return hash.digest('hex');
+/** Whether all of a file of the image stands in a block of fragments, and has the size of a content. */
+function isInFragment(twin: FileInode, { size }: NewContent): boolean {
+  return twin.size === size && twin.fragment !== null && twin.blocks.length === 0;
 }

@@ -1,4 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
+import { copyFileRange } from '../linux.js';
 import type { Codec } from './codec.js';
 import { blockWord, type StoredContent } from './inode.js';
 import type { Interval } from './live-data.js';
@@ -7,9 +8,13 @@ import type { Interval } from './live-data.js';
 export type FragmentPlace = NonNullable<StoredContent['fragment']>;
 
 /** Contents that are on their way through the compressor at once, for each thread. */
-const DEPTH = 2;
-/** Bytes that are copied at once. */
-const COPY_SIZE = 4 * 1024 * 1024;
+const DEPTH = 4;
+/** Bytes that the kernel is asked to copy at once: whoever ends the work waits for them. */
+const COPY_SIZE = 64 * 1024 * 1024;
+/** Bytes that are copied at once where the kernel cannot. */
+const HAND_SIZE = 4 * 1024 * 1024;
+/** Bytes that are written at once. */
+const WRITE_SIZE = 1024 * 1024;
 
 /** A block on its way into the image. */
 interface PendingBlock {
@@ -26,6 +31,8 @@ export interface DataWriterOptions {
   position: number;
   /** Threads that compress. */
   threads: number;
+  /** Bytes that blocks on their way may take. */
+  memory: number;
 }
 
 /**
@@ -36,13 +43,23 @@ export class DataWriter {
   /** The fragment table, 16 bytes an entry. */
   private readonly fragments: Buffer[] = [];
   private readonly pending: PendingBlock[] = [];
-  private tails: Buffer[] = [];
-  private tailBytes = 0;
+  /** Most blocks that are pending. Each takes memory for itself and for what it is compressed to. */
+  private readonly limit: number;
+  /** The block of fragments that is being filled. */
+  private fragment: Buffer;
+  private filled = 0;
   private at: number;
   private newBytes = 0;
+  /** What is to be written next, and what is being written. */
+  private queue: Buffer[] = [];
+  private queued = 0;
+  private writing: Promise<void> = Promise.resolve();
 
   constructor(private readonly options: DataWriterOptions) {
-    this.at = options.position;
+    const { position, threads, memory, blockSize } = options;
+    this.at = position;
+    this.limit = Math.max(Math.min(threads * DEPTH, Math.floor(memory / (2 * blockSize))), 1);
+    this.fragment = Buffer.allocUnsafe(blockSize);
   }
 
   /** Where the next byte goes, once all that was given is written. */
@@ -55,16 +72,20 @@ export class DataWriter {
     return this.newBytes;
   }
 
-  /** Copies a stretch of another image. Only before the first block. */
-  async copy(source: FileHandle, { start, end }: Interval): Promise<void> {
-    let next = readRange(source, start, end);
-    for (let position = start; position < end; position += COPY_SIZE) {
-      const content = await next;
-      next = readRange(source, position + COPY_SIZE, end);
-      // It may fail before anybody waits for it.
-      next.catch(() => {});
-      await this.write(content);
+  /**
+   * Copies stretches of another image, behind what was given before, while what is given next is compressed. Only before the first block.
+   * Settles when it is done; the source stays open until then.
+   */
+  copy(source: FileHandle, stretches: readonly Interval[], signal: AbortSignal): Promise<void> {
+    const { output } = this.options;
+    for (const { start, end } of stretches) {
+      const target = this.at;
+      this.at += end - start;
+      this.writing = this.writing.then(() => copyStretch(source, { start, end }, output, target, signal));
     }
+    // It may fail before anybody waits for it.
+    this.writing.catch(() => {});
+    return this.writing;
   }
 
   /** Enters a block of fragments that was copied. Returns its number. */
@@ -75,35 +96,34 @@ export class DataWriter {
 
   /** Adds a data block; `place` learns where it stands when it is written. The content must not be changed afterwards. */
   async block(content: Buffer, place: PendingBlock['place']): Promise<void> {
-    const { codec, threads } = this.options;
-    while (this.pending.length >= threads * DEPTH) await this.writeNext();
-    const compressed = codec.compressInBackground(content);
+    while (this.pending.length >= this.limit) await this.writeNext();
+    const compressed = this.options.codec.compressInBackground(content);
     compressed.catch(() => {});
     this.pending.push({ content, compressed, place });
   }
 
   /** Adds the end of a file, of less than a block, to a block of fragments. */
   async tail(content: Buffer): Promise<FragmentPlace> {
-    if (this.tailBytes + content.length > this.options.blockSize) await this.closeFragment();
-    const place = { index: this.fragments.length, offset: this.tailBytes };
-    this.tails.push(Buffer.from(content));
-    this.tailBytes += content.length;
+    if (this.filled + content.length > this.options.blockSize) await this.closeFragment();
+    const place = { index: this.fragments.length, offset: this.filled };
+    this.filled += content.copy(this.fragment, this.filled);
     return place;
   }
 
   /** Writes what is pending. Returns the fragment table. */
   async finish(): Promise<Buffer> {
-    if (this.tailBytes > 0) await this.closeFragment();
+    if (this.filled > 0) await this.closeFragment();
     while (this.pending.length > 0) await this.writeNext();
+    await this.flush();
+    await this.writing;
     return Buffer.concat(this.fragments);
   }
 
   private async closeFragment(): Promise<void> {
-    const entry = Buffer.alloc(0);
-    const index = this.fragments.push(entry) - 1;
-    const content = Buffer.concat(this.tails);
-    this.tails = [];
-    this.tailBytes = 0;
+    const index = this.fragments.push(EMPTY) - 1;
+    const content = this.fragment.subarray(0, this.filled);
+    this.fragment = Buffer.allocUnsafe(this.options.blockSize);
+    this.filled = 0;
     await this.block(content, (start, word) => {
       this.fragments[index] = fragmentEntry(start, word);
     });
@@ -118,9 +138,37 @@ export class DataWriter {
     await this.write(bytes);
   }
 
+  /** Returns when there is room for more. */
   private async write(content: Buffer): Promise<void> {
-    await writeFully(this.options.output, content, this.at);
+    this.queue.push(content);
+    this.queued += content.length;
     this.at += content.length;
+    if (this.queued >= WRITE_SIZE) await this.flush();
+  }
+
+  /** Begins to write what is queued, when what was queued before is written. */
+  private async flush(): Promise<void> {
+    await this.writing;
+    const content = this.queue;
+    this.writing = writeAll(this.options.output, content, this.at - this.queued);
+    // It may fail before anybody waits for it.
+    this.writing.catch(() => {});
+    this.queue = [];
+    this.queued = 0;
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+/** Writes contents one behind the other. */
+async function writeAll(output: FileHandle, contents: Buffer[], position: number): Promise<void> {
+  if (contents.length === 0) return;
+  const { bytesWritten } = await output.writev(contents, position);
+  let at = 0;
+  for (const content of contents) {
+    const rest = content.subarray(Math.max(Math.min(bytesWritten - at, content.length), 0));
+    at += content.length;
+    if (rest.length > 0) await writeFully(output, rest, position + at - rest.length);
   }
 }
 
@@ -132,14 +180,32 @@ export async function writeFully(output: FileHandle, content: Buffer, position: 
   }
 }
 
-async function readRange(source: FileHandle, start: number, end: number): Promise<Buffer> {
-  const content = Buffer.allocUnsafe(Math.max(Math.min(COPY_SIZE, end - start), 0));
-  for (let done = 0; done < content.length;) {
-    const { bytesRead } = await source.read(content, done, content.length - done, start + done);
-    if (bytesRead === 0) throw new Error('the source image became shorter while it was read');
-    done += bytesRead;
+async function copyStretch(
+  source: FileHandle,
+  { start, end }: Interval,
+  output: FileHandle,
+  target: number,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let at = start; at < end;) {
+    signal.throwIfAborted();
+    const [from, to] = [
+      { fd: source.fd, position: at },
+      { fd: output.fd, position: target + at - start },
+    ];
+    const length = Math.min(COPY_SIZE, end - at);
+    const copied = await copyFileRange(from, to, length);
+    if (copied === 0) throw new Error('the source image became shorter while it was read');
+    // Where the kernel does not copy between these files, we do.
+    at += copied ?? (await copyByHand(source, at, Math.min(length, HAND_SIZE), output, to.position));
   }
-  return content;
+}
+
+async function copyByHand(source: FileHandle, start: number, length: number, output: FileHandle, target: number) {
+  const { buffer, bytesRead } = await source.read(Buffer.allocUnsafe(length), 0, length, start);
+  if (bytesRead === 0) throw new Error('the source image became shorter while it was read');
+  await writeFully(output, buffer.subarray(0, bytesRead), target);
+  return bytesRead;
 }
 
 function fragmentEntry(start: number, word: number): Buffer {

@@ -1,7 +1,8 @@
 import type { CopiedRange } from '../part-plan.js';
-import { ContentMatcher, hashOf } from './content-match.js';
+import { ContentMatcher } from './content-match.js';
+import type { PackableTree } from './disk-tree.js';
+import type { FileInode } from './inode.js';
 import { findLiveData, type LiveData } from './live-data.js';
-import type { MergedTree } from './merged-tree.js';
 import { SquashfsImage } from './squashfs-image.js';
 import { Stopwatch } from './stopwatch.js';
 import { leaves, type NewContent, type TreeFile } from './tree.js';
@@ -20,8 +21,6 @@ export type NewFile = TreeFile & { content: NewContent };
 
 /** Files of the source with the same size that are compared with a new one. */
 const TWIN_LIMIT = 8;
-/** Files that are compared or hashed at once. */
-const COMPARED_AT_ONCE = 4;
 
 /** What a new image takes from its source, and what has to be compressed for it. Nothing is written yet. */
 export class DeltaPlan {
@@ -33,10 +32,8 @@ export class DeltaPlan {
 
   private constructor(
     readonly image: SquashfsImage,
-    readonly tree: MergedTree,
+    readonly tree: PackableTree,
     private readonly options: DeltaPlanOptions,
-    /** Of new contents that are equal to each other, all but the first; with that first one. */
-    readonly originals: Map<NewContent, NewContent>,
   ) {
     this.files = [...leaves(tree.root)].filter((node) => node.kind === 'file');
   }
@@ -45,11 +42,11 @@ export class DeltaPlan {
    * Plans an image of a tree whose old contents are those of the source. The caller closes the plan.
    * @throws BadSquashfs and NotSquashfs for the source, CodecMissing; FileChanged, the reason of the signal
    */
-  static async make(options: DeltaPlanOptions, readTree: (image: SquashfsImage) => MergedTree): Promise<DeltaPlan> {
+  static async make(options: DeltaPlanOptions, readTree: (image: SquashfsImage) => PackableTree): Promise<DeltaPlan> {
     const image = SquashfsImage.open(options.source, options.level);
     try {
       const started = performance.now();
-      const plan = new DeltaPlan(image, readTree(image), options, new Map());
+      const plan = new DeltaPlan(image, readTree(image), options);
       plan.stopwatch.add('tables', started);
       await plan.stopwatch.time('compare', () => plan.reuse());
       plan.live = plan.findLiveData();
@@ -97,38 +94,15 @@ export class DeltaPlan {
   /** Finds files that are new by name only: contents that the source has become old. */
   private async reuse(): Promise<void> {
     addTwinsBySize(this.image, this.newContents);
-    const matcher = new ContentMatcher(this.image);
-    await this.forEach(this.files.filter(isNew), async (file) => {
-      const twin = await matcher.findTwin(file.content);
-      if (twin) (file as TreeFile).content = { from: 'source', inode: twin };
-    });
-    await this.findEqual(this.newContents);
-  }
-
-  private async findEqual(contents: NewContent[]): Promise<void> {
-    const { blockSize } = this.image.superblock;
-    const bySize = groupBySize(contents);
-    const candidates = contents.filter(({ size }) => size > 0 && bySize.get(size)!.length > 1);
-    const hashes = new Map<NewContent, string>();
-    await this.forEach(candidates, async (content) => void hashes.set(content, await hashOf(content, blockSize)));
-    const first = new Map<string, NewContent>();
-    for (const content of candidates) {
-      const key = `${content.size} ${hashes.get(content)}`;
-      const original = first.get(key);
-      if (original) this.originals.set(content, original);
-      else first.set(key, content);
+    const matcher = new ContentMatcher(this.image, this.options.signal);
+    const found = await matcher.findTwins(this.newContents);
+    for (const file of this.files.filter(isNew)) {
+      const { size, allocated } = file.content;
+      const inode = found.get(file.content);
+      // What was written out as zeros counts as written, whatever the image says of it.
+      const sparse = inode && allocated < size ? inode.sparse : 0;
+      if (inode) (file as TreeFile).content = { from: 'source', inode: { ...inode, sparse } };
     }
-  }
-
-  private async forEach<Item>(items: readonly Item[], action: (item: Item) => Promise<void>): Promise<void> {
-    const queue = items.values();
-    const work = async () => {
-      for (const item of queue) {
-        this.options.signal.throwIfAborted();
-        await action(item);
-      }
-    };
-    await Promise.all(Array.from({ length: COMPARED_AT_ONCE }, work));
   }
 }
 
@@ -141,10 +115,10 @@ function addTwinsBySize(image: SquashfsImage, contents: NewContent[]): void {
   const bySize = groupBySize(contents);
   bySize.delete(0);
   if (bySize.size === 0) return;
-  for (const inode of image.inodes()) {
-    if (inode.kind !== 'file') continue;
-    for (const { twins } of bySize.get(inode.size) ?? [])
-      if (twins.length < TWIN_LIMIT && !twins.some(({ number }) => number === inode.number)) twins.push(inode);
+  for (const number of image.index.filesOf(bySize)) {
+    const inode = image.inodeByNumber(number) as FileInode;
+    for (const { twins } of bySize.get(inode.size)!)
+      if (twins.length < TWIN_LIMIT && !twins.some((twin) => twin.number === number)) twins.push(inode);
   }
 }
 

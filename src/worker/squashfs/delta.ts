@@ -1,46 +1,26 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
 import type { CopiedRange } from '../part-plan.js';
 import { BadSquashfs } from './bad-squashfs.js';
-import { DataWriter, type FragmentPlace, writeFully } from './data-writer.js';
+import type { FragmentPlace } from './data-writer.js';
 import { DeltaPlan, type DeltaPlanOptions } from './delta-plan.js';
-import { fileBlocks } from './file-blocks.js';
+import type { PackableTree } from './disk-tree.js';
+import { ImageWriter, type PackingResources } from './image-writer.js';
+import { inOrder } from './in-order.js';
 import { type FileInode, type StoredContent, storedLength, tailLength } from './inode.js';
 import type { LiveData, LiveFragment } from './live-data.js';
-import { type MergedTree, type Overlay, readMergedTree } from './merged-tree.js';
+import { type Overlay, readMergedTree } from './merged-tree.js';
+import type { ImageReport } from './pack-report.js';
 import type { SquashfsImage } from './squashfs-image.js';
-import type { Stage } from './stopwatch.js';
-import { encodeSuperblock, FLAG, SUPERBLOCK_SIZE } from './superblock.js';
-import type { NewContent, TreeDirectory, TreeFile, TreeNode } from './tree.js';
-import { type EncodedTables, encodeTables } from './tree-writer.js';
+import type { TreeFile } from './tree.js';
 
-export interface DeltaOptions extends DeltaPlanOptions {
+export interface DeltaOptions extends DeltaPlanOptions, PackingResources {
   /** Path of the new image; it must not exist, or be empty. Where the work ends early, what is written of it stays. */
   output: string;
-  /** Threads that compress; 0 for all. */
-  processors: number;
 }
 
-/** What a packing did. */
-export interface DeltaReport {
-  /** Bytes of the new image, without padding. */
-  bytes: number;
-  /** Bytes that were taken from the source as they were. */
-  reusedBytes: number;
-  /** Bytes of blocks that were compressed anew. */
-  newBytes: number;
-  /** Bytes of metadata. */
-  metadataBytes: number;
-  /** Files whose contents were compressed anew. */
-  newFiles: number;
-  /** See `MergedTree`. */
-  droppedXattrs: number;
-  /** What took how long, in seconds. */
-  seconds: Record<Stage, number>;
-}
+/** Blocks of fragments that are unpacked ahead. */
+const UNPACKED_AHEAD = 8;
 
-/** The size of an image is a multiple of this, as mksquashfs has it: loop devices have sectors of up to 4 KiB. */
-const PADDING = 4096;
 /**
  * Packs what an overlay shows into a new SquashFS image of the compression and block size of its lower image, at the cost of what changed:
  * data blocks of unchanged files are copied as they are, the rest is compressed anew, and all metadata is written anew. No block of a file
@@ -49,15 +29,15 @@ const PADDING = 4096;
  * The output is written strictly forward, and the superblock, which makes it an image, last. The same input gives the same bytes.
  * @throws BadSquashfs and NotSquashfs for the source, CodecMissing, SquashfsLimit, FileChanged; the reason of the signal
  */
-export async function packDelta({ overlay, ...options }: DeltaOptions & { overlay: Overlay }): Promise<DeltaReport> {
+export async function packDelta({ overlay, ...options }: DeltaOptions & { overlay: Overlay }): Promise<ImageReport> {
   return packTree(options, (image) => readMergedTree(image, overlay));
 }
 
 /** As `packDelta`, for any tree whose old contents are those of the source. */
 export async function packTree(
   options: DeltaOptions,
-  readTree: (image: SquashfsImage) => MergedTree,
-): Promise<DeltaReport> {
+  readTree: (image: SquashfsImage) => PackableTree,
+): Promise<ImageReport> {
   const plan = await DeltaPlan.make(options, readTree);
   try {
     return await packPlan(plan, options);
@@ -72,169 +52,104 @@ export async function packTree(
  */
 export async function packPlan(
   plan: DeltaPlan,
-  { output, processors }: Pick<DeltaOptions, 'output' | 'processors'>,
-): Promise<DeltaReport> {
+  { output, ...resources }: Pick<DeltaOptions, 'output' | keyof PackingResources>,
+): Promise<ImageReport> {
   const file = await open(output, 'w');
   try {
-    return await new DeltaPacker(plan, file, processors).run();
+    return await new DeltaPacker(plan, file, resources).run();
   } finally {
     await file.close();
   }
 }
 
 class DeltaPacker {
-  private readonly writer: DataWriter;
+  private readonly writer: ImageWriter;
   private readonly blockSize: number;
   /** Where contents of the source stand in the new image. */
   private readonly moved: CopiedRange[];
   private readonly movedFragments = new Map<number, number>();
   /** Ends of files of blocks of fragments that were packed again, by `tailKey`. */
   private readonly movedTails = new Map<string, FragmentPlace>();
-  private readonly stored = new Map<NewContent, StoredContent>();
   private readonly image: SquashfsImage;
-  private newFiles = 0;
 
   constructor(
     private readonly plan: DeltaPlan,
-    private readonly output: FileHandle,
-    processors: number,
+    output: FileHandle,
+    { processors, memory }: PackingResources,
   ) {
-    const { image } = plan;
+    const { image, signal } = plan;
+    const { superblock, compressorOptions, codec } = image;
     this.image = image;
     this.moved = plan.copied;
-    this.blockSize = image.superblock.blockSize;
-    this.writer = new DataWriter({
-      output,
-      codec: image.codec,
-      blockSize: this.blockSize,
-      position: image.dataStart,
-      threads: processors || availableParallelism(),
-    });
+    this.blockSize = superblock.blockSize;
+    const format = { blockSize: this.blockSize, flags: superblock.flags, compressorOptions };
+    this.writer = new ImageWriter({ output, codec, format, processors, memory, signal });
   }
 
-  async run(): Promise<DeltaReport> {
-    const { stopwatch, live } = this.plan;
-    await stopwatch.time('copy', () => this.copy(live));
-    const fragments = await stopwatch.time('compress', () => this.compress(live));
-    return stopwatch.time('metadata', () => this.finish(fragments));
+  async run(): Promise<ImageReport> {
+    const { stopwatch, live, source: path } = this.plan;
+    await this.writer.begin();
+    const source = await open(path, 'r');
+    // What is new is compressed while what stays is copied in front of it.
+    const copying = stopwatch.time('copy', () => this.copy(source, live));
+    try {
+      const fragments = await stopwatch.time('compress', () => this.compress(live));
+      return await stopwatch.time('metadata', () => this.finish(fragments));
+    } finally {
+      await copying.catch(() => {});
+      await source.close();
+    }
   }
 
   /** Copies all that stays, in the order of the source. */
-  private async copy({ copied, wholeFragments }: LiveData): Promise<void> {
-    await this.writeCompressorOptions();
-    const source = await open(this.plan.source, 'r');
-    try {
-      for (const interval of copied) {
-        this.plan.signal.throwIfAborted();
-        await this.writer.copy(source, interval);
-      }
-    } finally {
-      await source.close();
-    }
+  private copy(source: FileHandle, { copied, wholeFragments }: LiveData): Promise<void> {
+    const { data } = this.writer;
     for (const index of wholeFragments) {
       const { start, word } = this.image.fragment(index);
-      this.movedFragments.set(index, this.writer.addCopiedFragment(this.moveTo(start), word));
+      this.movedFragments.set(index, data.addCopiedFragment(this.moveTo(start), word));
     }
-  }
-
-  private async writeCompressorOptions(): Promise<void> {
-    const METADATA_UNCOMPRESSED = 0x8000;
-    const { compressorOptions } = this.image;
-    const header = Buffer.alloc(2);
-    header.writeUInt16LE(compressorOptions.length | METADATA_UNCOMPRESSED);
-    // Until the superblock is written the file begins with zeros, which no one takes for an image.
-    const start = [Buffer.alloc(SUPERBLOCK_SIZE), ...(compressorOptions.length ? [header, compressorOptions] : [])];
-    await writeFully(this.output, Buffer.concat(start), 0);
+    return data.copy(source, copied, this.plan.signal);
   }
 
   /** Compresses all that is new. Returns the fragment table. */
-  private async compress(live: LiveData): Promise<Buffer> {
-    const { newContents, originals } = this.plan;
-    for (const fragment of live.brokenFragments) await this.repack(fragment);
-    for (const content of newContents) if (!originals.has(content)) this.stored.set(content, await this.store(content));
-    for (const [content, original] of originals) this.stored.set(content, this.stored.get(original)!);
-    return this.writer.finish();
+  private async compress({ brokenFragments }: LiveData): Promise<Buffer> {
+    const unpack = ({ index }: LiveFragment) => {
+      const { start, word } = this.image.fragment(index);
+      return this.image.block(start, word);
+    };
+    for await (const [fragment, content] of inOrder(brokenFragments, UNPACKED_AHEAD, unpack))
+      await this.repack(fragment, content);
+    await this.writer.storeAll(this.plan.newContents);
+    return this.writer.data.finish();
   }
 
   /** Packs again what is needed of a block of fragments. */
-  private async repack({ index, tails }: LiveFragment): Promise<void> {
+  private async repack({ index, tails }: LiveFragment, content: Buffer): Promise<void> {
     this.plan.signal.throwIfAborted();
-    const { start, word } = this.image.fragment(index);
-    const content = await this.image.block(start, word);
     if (tails.some(({ end }) => end > content.length))
       throw new BadSquashfs('a file ends behind the end of its fragment');
     for (const tail of tails) {
       const key = tailKey(index, tail.start, tail.end - tail.start);
       if (!this.movedTails.has(key))
-        this.movedTails.set(key, await this.writer.tail(content.subarray(tail.start, tail.end)));
+        this.movedTails.set(key, await this.writer.data.tail(content.subarray(tail.start, tail.end)));
     }
   }
 
-  /** Compresses a content that is in no image yet. */
-  private async store({ path, size, allocated }: NewContent): Promise<StoredContent> {
-    const last = size % this.blockSize !== 0 && this.endsInFragment(size) ? Math.floor(size / this.blockSize) : null;
-    const blocks = Buffer.alloc(4 * Math.ceil(size / this.blockSize));
-    const stored: StoredContent = { size, start: 0, blocks, fragment: null, sparse: 0 };
-    let number = 0;
-    let holes = 0;
-    for await (const block of fileBlocks(path, size, this.blockSize)) {
-      this.plan.signal.throwIfAborted();
-      if (isZero(block)) holes += block.length;
-      else if (number === last) stored.fragment = await this.writer.tail(block);
-      else await this.storeBlock(stored, number, block);
-      number++;
-    }
-    if (stored.fragment) stored.blocks = blocks.subarray(0, -4);
-    // As mksquashfs has it: what was written out as zeros counts as written.
-    // A file that is nothing but holes is told to have a byte.
-    if (allocated < size) stored.sparse = Math.min(holes, size - 1);
-    this.newFiles++;
-    return stored;
-  }
-
-  private async storeBlock(stored: StoredContent, number: number, block: Buffer): Promise<void> {
-    await this.writer.block(block, (start, word) => {
-      if (stored.start === 0) stored.start = start;
-      stored.blocks.writeUInt32LE(word, number * 4);
-    });
-  }
-
-  /** As the source was packed: files of less than a block do, ends of larger files where its flags say so. */
-  private endsInFragment(size: number): boolean {
-    const { flags } = this.image.superblock;
-    if (flags & FLAG.noFragments) return false;
-    return size < this.blockSize || (flags & FLAG.alwaysFragments) !== 0;
-  }
-
-  private async finish(fragments: Buffer): Promise<DeltaReport> {
-    const { root, droppedXattrs } = this.plan.tree;
-    const { position } = this.writer;
-    const tables = encodeTables(this.image.codec, root, (file) => this.contentOf(file), fragments, position);
-    this.plan.signal.throwIfAborted();
-    const bytes = position + tables.bytes.length;
-    await writeFully(this.output, Buffer.concat([tables.bytes, Buffer.alloc(-bytes & (PADDING - 1))]), position);
-    await writeFully(this.output, this.superblock(tables, fragments, bytes, newest(root)), 0);
+  private async finish(fragments: Buffer): Promise<ImageReport> {
+    const { tree, stopwatch } = this.plan;
+    const sizes = await this.writer.finish(tree.root, (file) => this.contentOf(file), fragments);
     return {
-      bytes,
+      ...sizes,
       reusedBytes: this.moved.reduce((sum, { length }) => sum + length, 0),
-      newBytes: this.writer.bytesCompressed,
-      metadataBytes: tables.bytes.length,
-      newFiles: this.newFiles,
-      droppedXattrs,
-      seconds: this.plan.stopwatch.seconds,
+      newBytes: this.writer.data.bytesCompressed,
+      newFiles: this.writer.newFiles,
+      droppedXattrs: tree.droppedXattrs,
+      seconds: stopwatch.seconds,
     };
   }
 
-  private superblock(tables: EncodedTables, fragments: Buffer, size: number, time: number): Buffer {
-    const { compression, blockSize, flags } = this.image.superblock;
-    const kept = flags & (FLAG.noFragments | FLAG.alwaysFragments | FLAG.duplicates | FLAG.compressorOptions);
-    const xattrs = tables.xattrTable === null ? FLAG.noXattrs : 0;
-    const facts = { compression, blockSize, size, time, fragments: fragments.length / 16 };
-    return encodeSuperblock({ ...tables, ...facts, flags: kept | FLAG.exportable | xattrs });
-  }
-
   private contentOf({ content }: TreeFile): StoredContent {
-    if (content.from === 'file') return this.stored.get(content)!;
+    if (content.from === 'file') return this.writer.placeOf(content);
     const { inode } = content;
     const { size, blocks, sparse } = inode;
     const start = storedLength(inode) ? this.moveTo(inode.start) : 0;
@@ -263,19 +178,4 @@ class DeltaPacker {
 
 function tailKey(index: number, offset: number, length: number): string {
   return `${index} ${offset} ${length}`;
-}
-
-function isZero(block: Buffer): boolean {
-  return block[0] === 0 && block.equals(ZEROS.subarray(0, block.length));
-}
-
-/** As long as the largest block. */
-const ZEROS = Buffer.alloc(1024 * 1024);
-
-/** The time of the newest thing in a tree. An image is made at a time that depends on nothing but its content. */
-function newest(directory: TreeDirectory): number {
-  const times = directory.entries.map(({ node }: { node: TreeNode }) =>
-    node.kind === 'directory' ? newest(node) : node.mtime,
-  );
-  return times.reduce((latest, time) => Math.max(latest, time), directory.mtime);
 }

@@ -122,6 +122,7 @@ export function readInode(fields: FieldReader, context: InodeContext): Inode {
   const isExtended = type > EXTENDED;
   const kind = INODE_KINDS[(isExtended ? type - EXTENDED : type) - 1];
   if (!kind) throw new BadSquashfs(`an inode has the unknown type ${type}`);
+  // Images have hundreds of thousands of these: each is made in one piece.
   const header = {
     mode: fields.u16() & 0o7777,
     uid: owner(context, fields.u16()),
@@ -129,9 +130,12 @@ export function readInode(fields: FieldReader, context: InodeContext): Inode {
     mtime: fields.u32(),
     number: fields.u32(),
   };
-  const body = isExtended ? extendedBody(kind, fields, context) : basicBody(kind, fields, context);
-  return { ...header, ...body } as Inode;
+  if (kind === 'directory') return isExtended ? extendedDirectory(header, fields) : basicDirectory(header, fields);
+  if (kind === 'file') return isExtended ? extendedFile(header, fields, context) : basicFile(header, fields, context);
+  return special(kind, header, fields, isExtended);
 }
+
+type Header = Omit<InodeHeader, 'links' | 'xattrs'>;
 
 function owner({ ids }: InodeContext, index: number): number {
   const id = ids[index];
@@ -139,21 +143,19 @@ function owner({ ids }: InodeContext, index: number): number {
   return id;
 }
 
-function basicBody(kind: InodeKind, fields: FieldReader, context: InodeContext) {
-  if (kind === 'directory') return basicDirectory(fields);
-  if (kind === 'file') return basicFile(fields, context);
-  return { kind, links: fields.u32(), ...rest(kind, fields), xattrs: null };
-}
-
-function extendedBody(kind: InodeKind, fields: FieldReader, context: InodeContext) {
-  if (kind === 'directory') return extendedDirectory(fields);
-  if (kind === 'file') return extendedFile(fields, context);
-  return { kind, links: fields.u32(), ...rest(kind, fields), xattrs: optional(fields.u32()) };
-}
-
-function rest(kind: InodeKind, fields: FieldReader) {
-  if (kind === 'symlink') return { target: readTarget(fields) };
-  return kind === 'block device' || kind === 'character device' ? { device: fields.u32() } : {};
+function special(
+  kind: Exclude<InodeKind, 'directory' | 'file'>,
+  { mode, uid, gid, mtime, number }: Header,
+  fields: FieldReader,
+  isExtended: boolean,
+): Inode {
+  const links = fields.u32();
+  const target = kind === 'symlink' ? readTarget(fields) : null;
+  const device = kind === 'block device' || kind === 'character device' ? fields.u32() : 0;
+  const xattrs = isExtended ? optional(fields.u32()) : null;
+  if (kind === 'symlink') return { kind, mode, uid, gid, mtime, number, links, xattrs, target: target! };
+  if (kind === 'fifo' || kind === 'socket') return { kind, mode, uid, gid, mtime, number, links, xattrs };
+  return { kind, mode, uid, gid, mtime, number, links, xattrs, device };
 }
 
 function readTarget(fields: FieldReader): Buffer {
@@ -166,42 +168,70 @@ function optional(value: number): number | null {
   return value === NOTHING ? null : value;
 }
 
-function basicDirectory(fields: FieldReader) {
-  const [block, links, size, offset] = [fields.u32(), fields.u32(), fields.u16(), fields.u16()];
-  const parent = fields.u32();
-  return { kind: 'directory', links, ...listing(block, offset, size), parent, xattrs: null };
+function basicDirectory({ mode, uid, gid, mtime, number }: Header, fields: FieldReader): DirectoryInode {
+  const block = fields.u32();
+  const links = fields.u32();
+  const length = listingLength(fields.u16());
+  const listing = { block, offset: fields.u16() };
+  // The number of its parent.
+  fields.u32();
+  return { kind: 'directory', mode, uid, gid, mtime, number, links, xattrs: null, listing, length };
 }
 
-function extendedDirectory(fields: FieldReader) {
-  const [links, size, block, parent] = [fields.u32(), fields.u32(), fields.u32(), fields.u32()];
-  const [indexes, offset, xattrs] = [fields.u16(), fields.u16(), optional(fields.u32())];
+function extendedDirectory({ mode, uid, gid, mtime, number }: Header, fields: FieldReader): DirectoryInode {
+  const links = fields.u32();
+  const length = listingLength(fields.u32());
+  const block = fields.u32();
+  // The number of its parent.
+  fields.u32();
+  const indexes = fields.u16();
+  const listing = { block, offset: fields.u16() };
+  const xattrs = optional(fields.u32());
   for (let index = 0; index < indexes; index++) {
     fields.slice(8);
     fields.slice(fields.u32() + 1);
   }
-  return { kind: 'directory', links, ...listing(block, offset, size), parent, xattrs };
+  return { kind: 'directory', mode, uid, gid, mtime, number, links, xattrs, listing, length };
 }
 
 /** The size of a directory counts 3 bytes for `.` and `..`, which are not stored. */
-function listing(block: number, offset: number, size: number) {
-  return { listing: { block, offset }, length: Math.max(size - 3, 0) };
+function listingLength(size: number): number {
+  return Math.max(size - 3, 0);
 }
 
-function basicFile(fields: FieldReader, context: InodeContext) {
-  const [start, fragment, offset, size] = [fields.u32(), fields.u32(), fields.u32(), fields.u32()];
-  const content = { start, size, sparse: 0, links: 1, xattrs: null };
-  return { kind: 'file', ...content, ...stored(fields, context, size, fragment, offset) };
+function basicFile({ mode, uid, gid, mtime, number }: Header, fields: FieldReader, context: InodeContext): FileInode {
+  const start = fields.u32();
+  const fragment = readFragment(fields);
+  const size = fields.u32();
+  const blocks = readBlocks(fields, context, size, fragment !== null);
+  const [links, xattrs, sparse] = [1, null, 0];
+  return { kind: 'file', mode, uid, gid, mtime, number, links, xattrs, size, start, blocks, fragment, sparse };
 }
 
-function extendedFile(fields: FieldReader, context: InodeContext) {
-  const [start, size, sparse, links] = [fields.u64(), fields.u64(), fields.u64(), fields.u32()];
-  const [fragment, offset, xattrs] = [fields.u32(), fields.u32(), optional(fields.u32())];
-  const content = { start, size, sparse, links, xattrs };
-  return { kind: 'file', ...content, ...stored(fields, context, size, fragment, offset) };
+function extendedFile(
+  { mode, uid, gid, mtime, number }: Header,
+  fields: FieldReader,
+  context: InodeContext,
+): FileInode {
+  const start = fields.u64();
+  const size = fields.u64();
+  const sparse = fields.u64();
+  const links = fields.u32();
+  const fragment = readFragment(fields);
+  const xattrs = optional(fields.u32());
+  const blocks = readBlocks(fields, context, size, fragment !== null);
+  return { kind: 'file', mode, uid, gid, mtime, number, links, xattrs, size, start, blocks, fragment, sparse };
 }
 
-function stored(fields: FieldReader, { blockSize }: InodeContext, size: number, fragment: number, offset: number) {
-  const isWhole = fragment === NOTHING;
-  const blocks = isWhole ? Math.ceil(size / blockSize) : Math.floor(size / blockSize);
-  return { blocks: fields.slice(blocks * 4), fragment: isWhole ? null : { index: fragment, offset } };
+function readFragment(fields: FieldReader): FileInode['fragment'] {
+  const index = fields.u32();
+  const offset = fields.u32();
+  return index === NOTHING ? null : { index, offset };
 }
+
+function readBlocks(fields: FieldReader, { blockSize }: InodeContext, size: number, hasFragment: boolean): Buffer {
+  const blocks = hasFragment ? Math.floor(size / blockSize) : Math.ceil(size / blockSize);
+  return blocks === 0 ? NO_BLOCKS : fields.slice(blocks * 4);
+}
+
+const NO_BLOCKS = Buffer.alloc(0);

@@ -61,12 +61,10 @@ function addTail(tails: Map<number, Interval[]>, inode: FileInode, image: Squash
 
 /** Of the blocks of fragments in use, those in which some file of the image had bytes that no live file has, or that have a gap. */
 function brokenFragments(image: SquashfsImage, live: ReadonlyMap<number, Interval[]>): Set<number> {
-  const all = new Map<number, Interval[]>();
-  for (const inode of image.inodes()) if (inode.kind === 'file') addTail(all, inode, image);
+  const ends = image.index.fragmentEnds;
   const isWhole = ([index, intervals]: [number, Interval[]]) => {
     const needed = union(intervals);
-    const end = union(all.get(index) ?? intervals).at(-1)!.end;
-    return needed.length === 1 && needed[0]!.start === 0 && needed[0]!.end === end;
+    return needed.length === 1 && needed[0]!.start === 0 && needed[0]!.end >= ends[index]!;
   };
   return new Set([...live].filter((entry) => !isWhole(entry)).map(([index]) => index));
 }

@@ -9,19 +9,14 @@ import type { PhaseContext } from '../phases/phase.js';
 import { BadSquashfs } from './bad-squashfs.js';
 import { packPlan } from './delta.js';
 import { DeltaPlan } from './delta-plan.js';
+import { type FullOptions, packFull, type PackingTarget } from './full.js';
+import type { PackingResources } from './image-writer.js';
 import { readMergedTree } from './merged-tree.js';
 import { CodecMissing } from './native-codecs.js';
-import { readSuperblock } from './superblock.js';
+import type { ImageReport } from './pack-report.js';
+import { NotSquashfs, readSuperblock } from './superblock.js';
+import { Stopwatch } from './stopwatch.js';
 import { SquashfsLimit } from './tree-writer.js';
-
-/** How an image is to be packed. */
-interface Target {
-  compression: Compression;
-  /** Null for the default of the compression. */
-  level: number | null;
-  /** Bytes of a data block. */
-  blockSize: number;
-}
 
 /** A packing that is on its way. */
 export interface RunningPacking {
@@ -31,11 +26,15 @@ export interface RunningPacking {
   done: Promise<PackingReport>;
 }
 
+const MIB = 1024 * 1024;
+/** Of the memory that packing may take: blocks on their way. The tree, its metadata and the program itself take the rest. */
+const BLOCKS_SHARE = 0.5;
+
 /**
  * Packs an image root into a SquashFS image with the compression and the block size of the source, or as the settings say. Where the source
- * is mounted below the changes and its compression stays, its blocks are reused; otherwise mksquashfs packs all of it. Both write strictly
- * forward, and the superblock, which makes the file an image, last. The packing rejects with CommandFailed where mksquashfs fails, and
- * with JobFailure where the source is damaged.
+ * is mounted below the changes and its compression stays, its blocks are reused; otherwise all of it is compressed. All packers write
+ * strictly forward, and the superblock, which makes the file an image, last. The packing rejects with JobFailure where the source is damaged,
+ * the root holds more than an image can, or this machine cannot compress as it is asked to; with CommandFailed where mksquashfs fails.
  */
 export function startPacking(context: PhaseContext, root: MountedRoot, abort: AbortSignal): RunningPacking {
   const begun = begin(context, root, abort);
@@ -51,7 +50,7 @@ async function begin(
   context: PhaseContext,
   root: MountedRoot,
   abort: AbortSignal,
-): Promise<{ target: Target; plan: DeltaPlan | null }> {
+): Promise<{ target: PackingTarget; plan: DeltaPlan | null }> {
   const { job, directory, log } = context;
   const source = await sourcePacking(context);
   const compression = job.packing.compression === 'source' ? source.compression : job.packing.compression;
@@ -65,18 +64,42 @@ async function begin(
 async function pack(
   context: PhaseContext,
   root: MountedRoot,
-  target: Target,
+  target: PackingTarget,
   plan: DeltaPlan | null,
-  abort: AbortSignal,
+  signal: AbortSignal,
 ): Promise<PackingReport> {
-  const report = plan ? await packReusing(context, plan) : await packWhole(context, root, target, abort);
-  context.log('packed', { ...report });
+  const { job, directory, log } = context;
+  const { processors, memoryMib } = job.packing;
+  const options = { output: directory.image, processors, memory: memoryMib * MIB * BLOCKS_SHARE };
+  const { droppedXattrs, bytes, reusedBytes, seconds } = await (
+    plan ? packReusing(plan, options) : packAll(context, { root: root.path, target, signal, ...options })
+  ).catch(refuse);
+  if (droppedXattrs > 0) log('extended attributes that SquashFS cannot hold', { count: droppedXattrs });
+  const method = plan ? 'delta' : 'full';
+  const report = { method, bytes, bytes_reused: reusedBytes, bytes_new: bytes - reusedBytes, seconds } as const;
+  log('packed', { ...report });
   return report;
 }
 
-/** As the source was packed. An image that is built has none: every kernel reads gzip, and this is the block size of mksquashfs. */
-async function sourcePacking({ job, directory }: PhaseContext): Promise<Pick<Target, 'compression' | 'blockSize'>> {
-  return job.job_type === 'customize' ? readSuperblock(directory.source) : { compression: 'gzip', blockSize: 131_072 };
+/** What was written may be uploaded already: there is no other way to pack from here on. */
+function refuse(error: unknown): never {
+  if (error instanceof SquashfsLimit || error instanceof CodecMissing)
+    throw new JobFailure(error.message, { cause: error });
+  if (!(error instanceof BadSquashfs)) throw error;
+  throw new JobFailure(`the rootfs of the source image ${error.message}`, { cause: error });
+}
+
+/** As the source was packed, where it is a SquashFS image. Otherwise as every kernel reads it, with the block size of mksquashfs. */
+async function sourcePacking({
+  job,
+  directory,
+}: PhaseContext): Promise<Pick<PackingTarget, 'compression' | 'blockSize'>> {
+  const otherwise = { compression: 'gzip', blockSize: 131_072 } as const;
+  if (job.job_type === 'create') return otherwise;
+  return readSuperblock(directory.source).catch((error: unknown) => {
+    if (error instanceof NotSquashfs) return otherwise;
+    throw error;
+  });
 }
 
 /** Only these compressions have a level that pays. */
@@ -85,11 +108,11 @@ function levelOf(compression: Compression, packing: Packing): number | null {
   return compression === 'zstd' ? packing.zstdLevel : null;
 }
 
-/** Plans to reuse the blocks of the source. Null where its tables cannot be read here; the kernel and mksquashfs may know better. */
+/** Plans to reuse the blocks of the source. Null where its tables cannot be read here; the kernel may know better. */
 async function planReuse(
   { directory, log }: PhaseContext,
   root: MountedRoot,
-  { level }: Target,
+  { level }: PackingTarget,
   signal: AbortSignal,
 ): Promise<DeltaPlan | null> {
   const overlay = { merged: root.path, upper: directory.upper, index: join(directory.work, 'index') };
@@ -97,47 +120,47 @@ async function planReuse(
     return await DeltaPlan.make({ source: directory.source, level, signal }, (image) => readMergedTree(image, overlay));
   } catch (error) {
     if (!(error instanceof BadSquashfs || error instanceof CodecMissing)) throw error;
-    log('blocks of the source cannot be reused; mksquashfs packs all of it', { reason: error.message });
+    log('blocks of the source cannot be reused; all of it is packed', { reason: error.message });
     return null;
   }
 }
 
-/** What was written may be uploaded already: from here on there is no other way to pack. */
-async function packReusing({ job, directory, log }: PhaseContext, plan: DeltaPlan): Promise<PackingReport> {
+async function packReusing(plan: DeltaPlan, options: PackingResources & { output: string }): Promise<ImageReport> {
   try {
-    const { processors } = job.packing;
-    const report = await packPlan(plan, { output: directory.image, processors });
-    if (report.droppedXattrs > 0) log('extended attributes that SquashFS cannot hold', { count: report.droppedXattrs });
-    const { bytes, reusedBytes, seconds } = report;
-    return { method: 'delta', bytes, bytes_reused: reusedBytes, bytes_new: bytes - reusedBytes, seconds };
-  } catch (error) {
-    if (error instanceof SquashfsLimit) throw new JobFailure(error.message, { cause: error });
-    if (!(error instanceof BadSquashfs)) throw error;
-    throw new JobFailure(`the rootfs of the source image ${error.message}`, { cause: error });
+    return await packPlan(plan, options);
   } finally {
     plan.close();
   }
 }
 
-async function packWhole(
-  { job, directory, commands, log }: PhaseContext,
-  root: MountedRoot,
-  { compression, level, blockSize }: Target,
-  signal: AbortSignal,
-): Promise<PackingReport> {
-  const { memoryMib, processors } = job.packing;
-  const started = performance.now();
+/** Compressions that take so long that nothing else counts: there our packer is as fast as mksquashfs or faster (ADR 11). */
+const SLOW_COMPRESSIONS: ReadonlySet<Compression> = new Set(['gzip', 'xz', 'lzo']);
+
+/** What every packer tells. mksquashfs says in the job's log what it drops. */
+type Packed = Pick<ImageReport, 'bytes' | 'reusedBytes' | 'droppedXattrs' | 'seconds'>;
+
+/** Packs all of a root. */
+async function packAll(context: PhaseContext, options: FullOptions): Promise<Packed> {
+  return SLOW_COMPRESSIONS.has(options.target.compression) ? packFull(options) : packByMksquashfs(context, options);
+}
+
+async function packByMksquashfs(
+  { job, commands, log }: PhaseContext,
+  { root, output, target, processors, signal }: FullOptions,
+): Promise<Packed> {
+  const { compression, level, blockSize } = target;
+  const stopwatch = new Stopwatch();
   const options = [
-    ['-noappend', '-no-progress', '-quiet'],
+    // Otherwise it puts an empty file in the place of one that it cannot read.
+    ['-noappend', '-no-progress', '-quiet', '-exit-on-error'],
     ['-comp', compression, ...(level ? ['-Xcompression-level', String(level)] : [])],
-    ['-b', String(blockSize), '-mem', `${memoryMib}M`],
+    ['-b', String(blockSize), '-mem', `${job.packing.memoryMib}M`],
     processors ? ['-processors', String(processors)] : [],
   ];
-  await commands.run('mksquashfs', [root.path, directory.image, ...options.flat()], {
-    signal,
-    onLine: (line) => line && log('mksquashfs', { line }),
-  });
-  const { size } = await readSuperblock(directory.image);
-  const seconds = { compress: (performance.now() - started) / 1000 };
-  return { method: 'full', bytes: size, bytes_reused: 0, bytes_new: size, seconds };
+  const onLine = (line: string) => line && log('mksquashfs', { line });
+  await stopwatch.time('compress', () =>
+    commands.run('mksquashfs', [root, output, ...options.flat()], { signal, onLine }),
+  );
+  const { size } = await readSuperblock(output);
+  return { bytes: size, reusedBytes: 0, droppedXattrs: 0, seconds: stopwatch.seconds };
 }

@@ -2,6 +2,7 @@ import { promisify } from 'node:util';
 import { read } from 'node:fs';
 import { BadSquashfs } from './bad-squashfs.js';
 import type { Codec } from './codec.js';
+import { dataStartOf } from './compressor-options.js';
 import { FieldReader } from './field-reader.js';
 import { ImageFile } from './image-file.js';
 import {
@@ -15,6 +16,7 @@ import {
   readInode,
   SMALLEST_INODE,
 } from './inode.js';
+import { InodeIndex } from './inode-index.js';
 import { loadCodec } from './load-codec.js';
 import { MetadataReader, type MetadataTable } from './metadata-reader.js';
 import { FLAG, type MetadataReference, parseSuperblock, type Superblock, SUPERBLOCK_SIZE } from './superblock.js';
@@ -50,6 +52,8 @@ const HEADER_ENTRIES = 256;
  * image says is checked before it is used: a damaged or hostile one ends in BadSquashfs.
  */
 export class SquashfsImage {
+  private known: InodeIndex | null = null;
+
   private constructor(
     readonly file: ImageFile,
     readonly superblock: Superblock,
@@ -106,8 +110,7 @@ export class SquashfsImage {
 
   /** Position of the first byte of data. */
   get dataStart(): number {
-    const { length } = this.compressorOptions;
-    return SUPERBLOCK_SIZE + (length ? length + 2 : 0);
+    return dataStartOf(this.compressorOptions);
   }
 
   /** @throws BadSquashfs */
@@ -123,18 +126,50 @@ export class SquashfsImage {
   }
 
   /**
+   * The inode with this number; null where the image has none.
+   * @throws BadSquashfs
+   */
+  inodeByNumber(number: number): Inode | null {
+    const position = this.index.positionOf(number);
+    return position === null ? null : this.inodeAt(position).inode;
+  }
+
+  /**
+   * What can be told of inodes without reading them again.
+   * @throws BadSquashfs
+   */
+  get index(): InodeIndex {
+    this.known ??= this.makeIndex();
+    return this.known;
+  }
+
+  /**
    * All inodes, in the order of the table.
    * @throws BadSquashfs
    */
   *inodes(): Generator<Inode, void, void> {
-    const { inodes } = this.superblock;
-    if (inodes * SMALLEST_INODE > this.inodeTable.content.length)
-      throw new BadSquashfs('it has fewer inodes than it says');
-    for (let count = 0, position = 0; count < inodes; count++) {
+    for (const { inode } of this.placedInodes()) yield inode;
+  }
+
+  private *placedInodes(): Generator<{ inode: Inode; position: number }, void, void> {
+    this.refuseCount();
+    for (let count = 0, position = 0; count < this.superblock.inodes; count++) {
       const { inode, next } = this.inodeAt(position);
-      yield inode;
+      yield { inode, position };
       position = next;
     }
+  }
+
+  private makeIndex(): InodeIndex {
+    this.refuseCount();
+    const index = new InodeIndex(this.superblock);
+    for (const { inode, position } of this.placedInodes()) index.add(inode, position);
+    return index;
+  }
+
+  private refuseCount(): void {
+    if (this.superblock.inodes * SMALLEST_INODE > this.inodeTable.content.length)
+      throw new BadSquashfs('it has fewer inodes than it says');
   }
 
   /**

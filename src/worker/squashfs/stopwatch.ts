@@ -2,7 +2,7 @@
 export const STAGES = ['tables', 'compare', 'copy', 'compress', 'metadata'] as const;
 export type Stage = (typeof STAGES)[number];
 
-/** Adds up how long stages take. */
+/** Adds up how long stages take. Some run beside each other. */
 export class Stopwatch {
   readonly seconds: Record<Stage, number> = { tables: 0, compare: 0, copy: 0, compress: 0, metadata: 0 };
 

@@ -1,0 +1,133 @@
+import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { extendedAttributes } from '../linux.js';
+import { refuseDepth } from './image-tree.js';
+import type { FileInode, InodeKind } from './inode.js';
+import type { Attributes, TreeDirectory, TreeNode } from './tree.js';
+import { NO_XATTRS, type Xattr, XATTR_PREFIXES } from './xattrs.js';
+
+/** A tree for an image, and what of it an image cannot hold. */
+export interface PackableTree {
+  root: TreeDirectory;
+  /** Extended attributes that were left out, as POSIX ACLs: SquashFS has no place for them. */
+  droppedXattrs: number;
+}
+
+/**
+ * Reads the tree below a directory of the machine.
+ * @param root nobody may change anything in it meanwhile
+ */
+export function readDiskTree(root: string): PackableTree {
+  const disk = new DiskTree(root);
+  return { root: disk.directory('', disk.stat(''), 0), droppedXattrs: disk.droppedXattrs };
+}
+
+/** Reads nodes of a tree of the machine. Paths begin with a slash, or are empty for its root; they are a byte per character (latin1). */
+export class DiskTree {
+  /** Extended attributes that were left out. */
+  droppedXattrs = 0;
+  private readonly root: string;
+  /** Nodes with several links, by the numbers of their inodes. */
+  private readonly linked = new Map<bigint, TreeNode>();
+
+  constructor(root: string) {
+    this.root = asLatin1(root);
+  }
+
+  stat(path: string): BigIntStats {
+    return lstatSync(bytes(this.root + path), { bigint: true });
+  }
+
+  /** Names in a directory, sorted by their bytes. */
+  names(path: string): string[] {
+    return readdirSync(bytes(this.root + path), { encoding: 'latin1' }).toSorted(byBytes);
+  }
+
+  /** A directory with all that is in it. */
+  directory(path: string, stats: BigIntStats, depth: number): TreeDirectory {
+    refuseDepth(depth);
+    const entries = this.names(path).map((name) => {
+      const place = `${path}/${name}`;
+      const facts = this.stat(place);
+      const node = facts.isDirectory() ? this.directory(place, facts, depth + 1) : this.leaf(place, facts, []);
+      return { name, node };
+    });
+    return { kind: 'directory', ...this.attributes(path, stats), entries };
+  }
+
+  /**
+   * What is no directory. Paths that are hard links of each other give the same node.
+   * @param twins see `NewContent`
+   */
+  leaf(path: string, stats: BigIntStats, twins: FileInode[]): TreeNode {
+    if (stats.nlink === 1n) return this.make(path, stats, twins);
+    const node = this.linked.get(stats.ino) ?? this.make(path, stats, twins);
+    this.linked.set(stats.ino, node);
+    return node;
+  }
+
+  attributes(path: string, stats: BigIntStats): Attributes {
+    return {
+      mode: Number(stats.mode) & 0o7777,
+      uid: Number(stats.uid),
+      gid: Number(stats.gid),
+      mtime: secondsOf(stats),
+      xattrs: this.xattrs(path),
+    };
+  }
+
+  private make(path: string, stats: BigIntStats, twins: FileInode[]): TreeNode {
+    const kind = kindOf(stats);
+    const attributes = this.attributes(path, stats);
+    const place = this.root + path;
+    if (kind === 'symlink') return { kind, ...attributes, target: readlinkSync(bytes(place), { encoding: 'buffer' }) };
+    if (kind === 'fifo' || kind === 'socket') return { kind, ...attributes };
+    if (kind === 'block device' || kind === 'character device')
+      return { kind, ...attributes, device: encodeDevice(stats.rdev) };
+    const [size, allocated] = [Number(stats.size), Number(stats.blocks) * 512];
+    return { kind: 'file', ...attributes, content: { from: 'file', path: place, size, allocated, twins } };
+  }
+
+  private xattrs(path: string): readonly Xattr[] {
+    const all = extendedAttributes(bytes(this.root + path));
+    if (all.length === 0) return NO_XATTRS;
+    const kept = all.filter(({ name }) => XATTR_PREFIXES.some((prefix) => name.startsWith(prefix)));
+    this.droppedXattrs += all.length - kept.length;
+    return kept;
+  }
+}
+
+/** A path of the machine as a text of a byte per character. */
+export function asLatin1(path: string): string {
+  return Buffer.from(path).toString('latin1');
+}
+
+/** Such a text as bytes. */
+export function bytes(path: string): Buffer {
+  return Buffer.from(path, 'latin1');
+}
+
+/** Texts of a byte per character have the order of their bytes. */
+function byBytes(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}
+
+/** Times of an image are 32 bits without a sign; earlier and later ones become the first and the last. */
+export function secondsOf({ mtimeNs }: BigIntStats): number {
+  return Math.min(Math.max(Math.floor(Number(mtimeNs / 1_000_000_000n)), 0), 0xffff_ffff);
+}
+
+export function kindOf(stats: BigIntStats): InodeKind {
+  if (stats.isFile()) return 'file';
+  if (stats.isDirectory()) return 'directory';
+  if (stats.isSymbolicLink()) return 'symlink';
+  if (stats.isBlockDevice()) return 'block device';
+  if (stats.isCharacterDevice()) return 'character device';
+  return stats.isFIFO() ? 'fifo' : 'socket';
+}
+
+/** From `dev_t` of glibc (gnu_dev_major, gnu_dev_minor) to the 32 bits of Linux (`new_encode_dev` of linux/kdev_t.h). */
+function encodeDevice(device: bigint): number {
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn);
+  const minor = (device & 0xffn) | ((device >> 12n) & ~0xffn);
+  return Number(((minor & 0xffn) | (major << 8n) | ((minor & ~0xffn) << 12n)) & 0xffff_ffffn);
+}

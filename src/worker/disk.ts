@@ -17,6 +17,12 @@ export class Disk {
     return bavail * bsize - this.reserve;
   }
 
+  /** Files that may still be made; infinite where the file system does not count them. */
+  async freeFiles(): Promise<number> {
+    const { files, ffree } = await statfs(this.directory);
+    return files === 0 ? Number.POSITIVE_INFINITY : ffree;
+  }
+
   /**
    * Refuses to begin what would fill the disk.
    * @param bytes that are about to be written

@@ -2,7 +2,9 @@ import { chmodSync, chownSync, lstatSync, utimesSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { relative } from 'node:path';
 import type { ShellOutcome } from '../protocol/signals.js';
+import { mayBeArchive } from './archive/archive-content.js';
 import { CommandFailed, type Commands } from './commands.js';
+import type { Disk } from './disk.js';
 import type { JobDirectory } from './job-directory.js';
 import { JobFailure } from './job-failure.js';
 import { provideLoopDevice } from './loop-devices.js';
@@ -17,10 +19,19 @@ import {
 } from './linux.js';
 import type { Log } from './log.js';
 import type { UserNamespace } from './namespaces.js';
+import { unpackRootArchive } from './root-archive.js';
 import { Teardown } from './teardown.js';
 
 /** How an image root is kept in the job directory. */
 export type RootKind = ShellOutcome['root'];
+
+/** What preparing an image root needs of a phase. */
+interface PrepareContext {
+  directory: JobDirectory;
+  commands: Commands;
+  disk: Disk;
+  log: Log;
+}
 
 /** An image root that can be worked on. */
 export interface MountedRoot {
@@ -42,8 +53,8 @@ const BUSY = 10_000;
 const LOOP_TRIES = 5;
 
 /**
- * The image root of a job: the source as a read-only mount below a layer of changes, or the source unpacked where this machine cannot
- * mount it. All mounts live in the mount namespace of this process and go with it.
+ * The image root of a job: the source as a read-only mount below a layer of changes, or the source unpacked where it is an archive, or this
+ * machine cannot mount it. All mounts live in the mount namespace of this process and go with it.
  */
 export class ImageRoot {
   private constructor(
@@ -56,7 +67,11 @@ export class ImageRoot {
    * Prepares the image root for the first time: tries whether the source can be mounted, and unpacks it otherwise.
    * @throws JobFailure where the source cannot be unpacked either
    */
-  static async prepare(directory: JobDirectory, commands: Commands, log: Log): Promise<ImageRoot> {
+  static async prepare({ directory, commands, disk, log }: PrepareContext): Promise<ImageRoot> {
+    if (await mayBeArchive(directory.source)) {
+      await unpackRootArchive(directory, commands, disk, log);
+      return new ImageRoot('tree', directory, commands);
+    }
     const overlay = new ImageRoot('overlay', directory, commands);
     const refusal = await overlay.tryToMount();
     if (refusal === null) return overlay;

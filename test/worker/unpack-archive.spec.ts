@@ -96,7 +96,7 @@ describe('a hostile archive', () => {
       ],
       /files below "out", which is a link/,
     ],
-    ['a device', [{ name: 'a', type: 'block-device', devmajor: 7 }], /"a", which is a block-device/],
+    ['a device', [{ name: 'a', type: 'block-device', devmajor: 7 }], /"a", which is a block device/],
     ['a fifo', [{ name: 'a', type: 'fifo' }], /"a", which is a fifo/],
     [
       'a file in place of a directory',

@@ -1,10 +1,10 @@
 import { rm } from 'node:fs/promises';
 import type { CreateSpec } from '../../protocol/job-spec.js';
+import { BadArchive } from '../archive/archive-content.js';
 import { CommandMissing } from '../commands.js';
 import { fetchSource } from '../fetch-source.js';
 import { JobFailure } from '../job-failure.js';
 import { provideKiwi } from '../kiwi/kiwi-environment.js';
-import { BadArchive } from '../recipe/archive-content.js';
 import { readDescription } from '../recipe/recipe-description.js';
 import { renderTemplates } from '../recipe/render-templates.js';
 import { unpackArchive } from '../recipe/unpack-archive.js';

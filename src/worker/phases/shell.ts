@@ -29,8 +29,7 @@ const DISK_INTERVAL = 2000;
 
 /** Opens the image root of a customize job to the user. */
 export async function shell(context: PhaseContext<CustomizeSpec>): Promise<void> {
-  const { directory, commands, log } = context;
-  await openShell(context, await ImageRoot.prepare(directory, commands, log));
+  await openShell(context, await ImageRoot.prepare(context));
 }
 
 /**

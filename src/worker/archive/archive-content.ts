@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import type { Commands } from '../commands.js';
 
-/** The archive is none that can be unpacked, or may not be; the message completes "the archive of the recipe …". */
+/** The archive is none that can be unpacked, or may not be; the message completes "the archive …". */
 export class BadArchive extends Error {
   constructor(why: string, options?: ErrorOptions) {
     super(why, options);
@@ -20,18 +20,30 @@ const COMPRESSIONS: readonly { magic: Buffer; command: string; args: readonly st
 /** Where a tar header says `ustar`. */
 const TAR_MAGIC = { offset: 257, text: 'ustar' };
 
+/** How a file is compressed that may hold a tar archive; null where it is none. */
+type Compression = (typeof COMPRESSIONS)[number] | 'none' | null;
+
 /**
  * The tar archive in a file, by what the file is and not by its name: gzip, xz, zstd, or no compression at all.
  * @throws BadArchive for anything else; the stream fails with CommandFailed where the content is damaged
  */
 export async function openArchive(file: string, commands: Commands): Promise<Readable> {
-  const start = await readStart(file);
+  const compression = compressionOf(await readStart(file));
+  if (!compression) throw new BadArchive('is no tar archive, neither plain nor compressed with gzip, xz or zstd');
+  if (compression === 'none') return commands.read('cat', ['--', file]);
+  return commands.read(compression.command, [...compression.args, '--', file]);
+}
+
+/** Whether a file looks as `openArchive` takes it: what is compressed may turn out to be something else. */
+export async function mayBeArchive(file: string): Promise<boolean> {
+  return compressionOf(await readStart(file)) !== null;
+}
+
+function compressionOf(start: Buffer): Compression {
   const compression = COMPRESSIONS.find(({ magic }) => start.subarray(0, magic.length).equals(magic));
-  if (compression) return commands.read(compression.command, [...compression.args, '--', file]);
+  if (compression) return compression;
   const { offset, text } = TAR_MAGIC;
-  if (start.toString('latin1', offset, offset + text.length) !== text)
-    throw new BadArchive('is no tar archive, neither plain nor compressed with gzip, xz or zstd');
-  return commands.read('cat', ['--', file]);
+  return start.toString('latin1', offset, offset + text.length) === text ? 'none' : null;
 }
 
 async function readStart(file: string): Promise<Buffer> {

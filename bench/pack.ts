@@ -163,9 +163,8 @@ async function mksquashfs(lab: Lab, root: string, output: string, settings: stri
 /** Packs by our own packers, in a process of its own. */
 async function own(lab: Lab, output: string, ...args: string[]): Promise<Cost> {
   rmSync(lab.at(output), { force: true });
-  const hooks = path.resolve(import.meta.dirname, '../test/support/run-typescript.mjs');
-  const program = path.resolve(import.meta.dirname, 'pack-tree.ts');
-  const { stdout } = await measure(process.execPath, ['--no-warnings', '--import', hooks, program, ...args]);
+  const program = path.resolve(import.meta.dirname, 'pack-tree.mjs');
+  const { stdout } = await measure(process.execPath, ['--no-warnings', program, ...args]);
   const { report, ...used } = JSON.parse(stdout) as Cost & { report: ImageReport };
   return { ...used, bytes: report.bytes, reused: report.reusedBytes, stages: report.seconds };
 }

@@ -87,4 +87,23 @@ const packing = fc.record({
     });
     expect(lab.differences('full', 'delta')).toEqual([]);
   }, 60_000);
+
+  it('copies also to a file system to which the kernel does not', async () => {
+    lab.sh(
+      'rm -rf root; mkdir root tmpfs; cd root; seq 2000000 > kept; seq 1000000 > removed; seq 3000000 > kept-too; seq 9 > small',
+    );
+    lab.pack('root', 'source', '-comp gzip');
+    lab.sh('mount -t tmpfs none tmpfs');
+    try {
+      await lab.withOverlay('source', async (overlay) => {
+        lab.sh('cd overlay/merged; rm removed; echo new > small');
+        const { reusedBytes } = await lab.delta('source', overlay, 'tmpfs/delta');
+        expect(reusedBytes).toBeGreaterThan(4 << 20);
+        lab.pack('overlay/merged', 'full', '-comp gzip');
+      });
+      expect(lab.differences('full', 'tmpfs/delta')).toEqual([]);
+    } finally {
+      lab.sh('umount tmpfs');
+    }
+  }, 60_000);
 });

@@ -194,10 +194,10 @@ async function copyStretch(
       { fd: output.fd, position: target + at - start },
     ];
     const length = Math.min(COPY_SIZE, end - at);
-    const copied = await copyFileRange(from, to, length);
-    if (copied === 0) throw new Error('the source image became shorter while it was read');
     // Where the kernel does not copy between these files, we do.
-    at += copied ?? (await copyByHand(source, at, Math.min(length, HAND_SIZE), output, to.position));
+    at +=
+      (await copyFileRange(from, to, length)) ||
+      (await copyByHand(source, at, Math.min(length, HAND_SIZE), output, to.position));
   }
 }
 

@@ -21,6 +21,9 @@ export function readDiskTree(root: string): PackableTree {
   return { root: disk.directory('', disk.stat(''), 0), droppedXattrs: disk.droppedXattrs };
 }
 
+/** Of files of a tree that is no source's. */
+const NO_TWINS: FileInode[] = [];
+
 /** Reads nodes of a tree of the machine. Paths begin with a slash, or are empty for its root; they are a byte per character (latin1). */
 export class DiskTree {
   /** Extended attributes that were left out. */
@@ -48,7 +51,7 @@ export class DiskTree {
     const entries = this.names(path).map((name) => {
       const place = `${path}/${name}`;
       const facts = this.stat(place);
-      const node = facts.isDirectory() ? this.directory(place, facts, depth + 1) : this.leaf(place, facts, []);
+      const node = facts.isDirectory() ? this.directory(place, facts, depth + 1) : this.leaf(place, facts, NO_TWINS);
       return { name, node };
     });
     return { kind: 'directory', ...this.attributes(path, stats), entries };

@@ -31,10 +31,10 @@ export async function* fileBlocks(path: string, size: number, blockSize: number)
 export function readShort(path: string, size: number): Buffer {
   const fd = openSync(Buffer.from(path, 'latin1'), O_RDONLY | O_NOFOLLOW);
   try {
-    // One byte more than there should be: a file that has grown fills it.
+    // One byte more than there should be: a file that has grown fills it, and of one that has not, fewer bytes come than were asked for.
     const content = Buffer.allocUnsafe(size + 1);
-    let done = 0;
-    for (let bytes = -1; bytes !== 0 && done <= size; done += bytes)
+    let done = readSync(fd, content, 0, content.length, 0);
+    for (let bytes = done; bytes !== 0 && done < size; done += bytes)
       bytes = readSync(fd, content, done, content.length - done, done);
     if (done !== size) throw new FileChanged(path);
     return content.subarray(0, size);

@@ -49,7 +49,7 @@ export class ImageWriter {
   readonly data: DataWriter;
   /** Contents that were compressed. */
   newFiles = 0;
-  /** Contents by size and SHA-256, of sizes that several have. */
+  /** Contents by their SHA-256, of sizes that several have. */
   private readonly known = new Map<string, StoredContent>();
   private readonly stored = new Map<NewContent, StoredContent>();
 
@@ -119,9 +119,10 @@ export class ImageWriter {
     const { blockSize } = this.options.format;
     const whole = size <= blockSize ? readShort(path, size) : null;
     const digest = whole ? hash('sha256', whole, 'base64') : await hashOf(content, blockSize);
-    const key = `${size} ${digest}`;
-    const stored = this.known.get(key) ?? (await (whole ? this.storeBlocks(content, [whole]) : this.store(content)));
-    this.known.set(key, stored);
+    const known = this.known.get(digest);
+    if (known) return known;
+    const stored = await (whole ? this.storeBlocks(content, [whole]) : this.store(content));
+    this.known.set(digest, stored);
     return stored;
   }
 
@@ -135,7 +136,8 @@ export class ImageWriter {
   ): Promise<StoredContent> {
     const { blockSize } = this.options.format;
     const last = size % blockSize !== 0 && this.endsInFragment(size) ? Math.floor(size / blockSize) : null;
-    const blocks = Buffer.alloc(4 * Math.ceil(size / blockSize));
+    // Most files are nothing but an end.
+    const blocks = last === 0 ? ONE_HOLE : Buffer.alloc(4 * Math.ceil(size / blockSize));
     const stored: StoredContent = { size, start: 0, blocks, fragment: null, sparse: 0 };
     let [number, holes] = [0, 0];
     for await (const block of source) {
@@ -145,7 +147,7 @@ export class ImageWriter {
       else await this.storeBlock(stored, number, block);
       number++;
     }
-    if (stored.fragment) stored.blocks = blocks.subarray(0, -4);
+    if (stored.fragment) stored.blocks = last === 0 ? NO_BLOCKS : blocks.subarray(0, -4);
     // As mksquashfs has it: what was written out as zeros counts as written.
     // A file that is nothing but holes is told to have a byte.
     if (allocated < size) stored.sparse = Math.min(holes, size - 1);
@@ -197,6 +199,8 @@ function isZero(block: Buffer): boolean {
   return block[0] === 0 && block.equals(ZEROS.subarray(0, block.length));
 }
 
+/** Sizes of the blocks of a file of less than a block: as a hole, and as an end in a block of fragments. */
+const [ONE_HOLE, NO_BLOCKS] = [Buffer.alloc(4), Buffer.alloc(0)];
 /** As long as the largest block. */
 const ZEROS = Buffer.alloc(1024 * 1024);
 

@@ -2,6 +2,7 @@ import koffi, { type KoffiFunc } from 'koffi';
 import type { Compression } from '../../protocol/job-spec.js';
 import { BadSquashfs } from './bad-squashfs.js';
 import type { Codec, CodecOptions } from './codec.js';
+import { METADATA_SIZE } from './metadata-reader.js';
 
 /** A library that a compression needs is not on this machine. */
 export class CodecMissing extends Error {
@@ -29,25 +30,35 @@ interface Library {
 
 /** @throws CodecMissing */
 export function loadNativeCodec(compression: Exclude<Compression, 'gzip'>, options: CodecOptions): Codec {
-  return new NativeCodec(compression, LIBRARIES[compression](options));
+  return new NativeCodec(compression, LIBRARIES[compression](options), Math.max(options.blockSize, METADATA_SIZE));
 }
 
 const LIBRARIES = { zstd: loadZstd, xz: loadXz, lz4: loadLz4, lzo: loadLzo };
 
 class NativeCodec implements Codec {
+  /** What blocks are compressed into: as memory that was used before, it is there at once. */
+  private readonly rooms: Pool<Buffer>;
+
   constructor(
     readonly compression: Compression,
     private readonly library: Library,
-  ) {}
+    blockSize: number,
+  ) {
+    this.rooms = new Pool(() => Buffer.allocUnsafe(blockSize));
+  }
 
   compress(content: Buffer): Buffer | null {
-    const target = roomFor(content);
-    return filled(target, runNow(this.library.compress(content, target)));
+    const room = this.rooms.take();
+    const target = roomFor(content, room);
+    const length = runNow(this.library.compress(content, target));
+    return this.takeOut(room, length);
   }
 
   async compressInBackground(content: Buffer): Promise<Buffer | null> {
-    const target = roomFor(content);
-    return filled(target, await runInBackground(this.library.compress(content, target)));
+    const room = this.rooms.take();
+    const target = roomFor(content, room);
+    const length = await runInBackground(this.library.compress(content, target));
+    return this.takeOut(room, length);
   }
 
   decompress(block: Buffer, limit: number): Buffer {
@@ -59,11 +70,18 @@ class NativeCodec implements Codec {
     const target = Buffer.allocUnsafe(limit);
     return decompressed(filled(target, await runInBackground(this.library.decompress(block, target))));
   }
+
+  /** A copy of what was compressed, and no longer than it. */
+  private takeOut(room: Buffer, length: number | null): Buffer | null {
+    const compressed = length === null ? null : Buffer.from(room.subarray(0, length));
+    this.rooms.give(room);
+    return compressed;
+  }
 }
 
 /** What does not fit into a byte less than the content is stored as it is. */
-function roomFor(content: Buffer): Buffer {
-  return Buffer.allocUnsafe(Math.max(content.length - 1, 1));
+function roomFor(content: Buffer, room: Buffer): Buffer {
+  return room.subarray(0, Math.max(content.length - 1, 1));
 }
 
 function filled(target: Buffer, length: number | null): Buffer | null {

@@ -1,15 +1,14 @@
-import { choosePartSize } from '../src/artifacts/part-layout.js';
-import type { Compression } from '../src/protocol/job-spec.js';
-import { planParts } from '../src/worker/part-plan.js';
-import { packPlan } from '../src/worker/squashfs/delta.js';
-import { DeltaPlan } from '../src/worker/squashfs/delta-plan.js';
-import { packFull } from '../src/worker/squashfs/full.js';
-import { readMergedTree } from '../src/worker/squashfs/merged-tree.js';
-import type { ImageReport } from '../src/worker/squashfs/pack-report.js';
+import { choosePartSize } from '../dist/src/artifacts/part-layout.js';
+import { planParts } from '../dist/src/worker/part-plan.js';
+import { packPlan } from '../dist/src/worker/squashfs/delta.js';
+import { DeltaPlan } from '../dist/src/worker/squashfs/delta-plan.js';
+import { packFull } from '../dist/src/worker/squashfs/full.js';
+import { readMergedTree } from '../dist/src/worker/squashfs/merged-tree.js';
 
 /*
- * Packs an image root in a process of its own, as a worker does, and prints what that took. Arguments: `delta`, source, merged, upper, index,
- * output and the level of compression; or `full`, directory, output, compression and level.
+ * Packs an image root in a process of its own, as a worker does, and prints what that took. It runs what was compiled, so that nothing but packing
+ * takes time and memory. Arguments: `delta`, source, merged, upper, index, output and the level of compression; or `full`, directory,
+ * output, compression and level.
  */
 
 /** As JOB_PACK_MEMORY_MIB has it. */
@@ -17,8 +16,7 @@ const RESOURCES = { processors: 0, memory: 256 << 20 };
 const { signal } = new AbortController();
 
 /** Returns also how many bytes are sent to a store that copies the others itself. */
-async function packDelta(args: string[]): Promise<{ report: ImageReport; sent: number }> {
-  const [source, merged, upper, index, output, level] = args as [string, string, string, string, string, string];
+async function packDelta([source, merged, upper, index, output, level]) {
   const plan = await DeltaPlan.make({ source, level: Number(level), signal }, (image) =>
     readMergedTree(image, { merged, upper, index }),
   );
@@ -28,8 +26,7 @@ async function packDelta(args: string[]): Promise<{ report: ImageReport; sent: n
   return { report, sent: report.bytes - copied.reduce((sum, { start, end }) => sum + end - start + 1, 0) };
 }
 
-async function packWhole(args: string[]): Promise<{ report: ImageReport; sent: number }> {
-  const [root, output, compression, level] = args as [string, string, Compression, string];
+async function packWhole([root, output, compression, level]) {
   const target = { compression, level: Number(level), blockSize: 131_072 };
   const report = await packFull({ root, output, target, signal, ...RESOURCES });
   return { report, sent: report.bytes };

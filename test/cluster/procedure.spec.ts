@@ -1,5 +1,6 @@
 import { buildDemoImage } from '../../src/quickstart/demo-image.js';
 import type { JobView } from '../../src/quickstart/api.js';
+import { expectPlayed, play } from '../support/ansible.js';
 import { Cluster } from '../support/cluster.js';
 import { System, until } from '../support/system.js';
 
@@ -98,6 +99,13 @@ describe.each([
     await system.api.request('DELETE', `/jobs/${job.id}`);
   }, 90_000);
 });
+
+it('is a host of Ansible', async () => {
+  const { id } = await system.startJob(await system.addImage(), keyId);
+  await play(system, await waitForShell(id), false);
+  await expectPlayed(system, (await system.waitFor(id, 'success', 60)).resultant_image_id!);
+  await cluster.deleteJob(system, id);
+}, 300_000);
 
 it('runs ten jobs at once', async () => {
   const imageId = await system.addImage();

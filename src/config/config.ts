@@ -95,6 +95,8 @@ export interface Config {
       readonly diskReserveMib: number;
       /** Where the Python environment with KIWI-NG is kept. */
       readonly kiwiDir: string;
+      /** Whether emulators are registered for images of another architecture. */
+      readonly emulation: boolean;
     };
   };
 }
@@ -288,6 +290,7 @@ function nestJobs(values: EnvValues): Config['jobs'] {
       host: values.JOB_SSH_HOST ?? values.JOB_SSH_LISTEN_ADDRESS,
       diskReserveMib: values.JOB_DISK_RESERVE_MIB,
       kiwiDir: path.resolve(values.JOB_KIWI_DIR ?? path.join(values.STATE_DIR, 'kiwi')),
+      emulation: values.JOB_EMULATION,
     },
   };
 }

@@ -184,6 +184,10 @@ const variables = {
   JOB_KIWI_DIR: text(
     'Directory for the Python environment with KIWI-NG, in which recipes are built. The first create job makes it, or `npm run setup:create`. Unset: `kiwi` below STATE_DIR.',
   ),
+  JOB_EMULATION: flag(
+    'Whether programs of images of another architecture are run by qemu-user. The first job that needs it registers the emulator, for the whole machine.',
+    'false',
+  ),
   JOB_SIGNING_KEYS_DIR: text(
     'Directory of public keys, a file each, by which recipes may check what they install. Unset: none.',
   ),

@@ -2,7 +2,6 @@ import { execFile } from 'node:child_process';
 import { access, constants, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import type { Arch } from '../../../protocol/arch.js';
 
 const run = promisify(execFile);
 
@@ -66,27 +65,11 @@ async function canMakeEnvironments(): Promise<boolean> {
   );
 }
 
-/** The machine's name of each architecture, as `process.arch` tells it. */
-const MACHINE_OF_ARCH: Record<Arch, string> = { x86_64: 'x64', aarch64: 'arm64' };
-
-/** Whether programs of an architecture run on this machine: by themselves, or by an emulator that the kernel knows. */
-async function runsProgramsOf(arch: Arch): Promise<boolean> {
-  if (process.arch === MACHINE_OF_ARCH[arch]) return true;
-  const entry = await readFile(`/proc/sys/fs/binfmt_misc/qemu-${arch}`, 'utf8').catch(() => '');
-  return entry.startsWith('enabled');
-}
-
 /** Sentences that say what this machine lacks to build images from recipes; empty where nothing is missing. */
-export async function missingForBuilds(arch: Arch): Promise<string[]> {
-  const sentences: string[] = [];
+export async function missingForBuilds(): Promise<string[]> {
   const packages = await missingPackages(PACKAGE_OF_BUILD_COMMAND);
   if (packages.includes('python3') || !(await canMakeEnvironments())) packages.push('python3-venv');
-  if (packages.length) sentences.push(howToInstall(packages));
-  if (!(await runsProgramsOf(arch)))
-    sentences.push(
-      `programs of ${arch} do not run here: build the image on a machine of that architecture, or register qemu-user for it (apt-get install -y qemu-user-static binfmt-support)`,
-    );
-  return sentences;
+  return packages.length ? [howToInstall(packages)] : [];
 }
 
 /**

@@ -77,7 +77,8 @@ export interface Config {
       readonly workerImage: string;
       /** Null where create jobs are not offered. */
       readonly builderImage: string | null;
-      readonly signingKeysSecret: string;
+      /** Names of the Secret with public keys that packages are checked by. */
+      readonly signingKeys: { readonly namespace: string; readonly secret: string };
       readonly pullPolicy: 'Always' | 'IfNotPresent' | 'Never';
       readonly pendingSeconds: number;
       readonly podRetentionSeconds: number;
@@ -300,7 +301,7 @@ function nestKubernetes(values: EnvValues): NonNullable<Config['jobs']['kubernet
     serverUrl: values.JOB_SERVER_URL.replace(/\/+$/, ''),
     workerImage: values.JOB_WORKER_IMAGE,
     builderImage: values.JOB_BUILDER_IMAGE ?? null,
-    signingKeysSecret: values.JOB_SIGNING_KEYS_SECRET,
+    signingKeys: { namespace: values.JOB_SIGNING_KEYS_NAMESPACE, secret: values.JOB_SIGNING_KEYS_SECRET },
     pullPolicy: values.JOB_IMAGE_PULL_POLICY,
     pendingSeconds: values.JOB_PENDING_SECONDS,
     podRetentionSeconds: values.JOB_POD_RETENTION_SECONDS,

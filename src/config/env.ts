@@ -99,9 +99,10 @@ const variables = {
     'Container image of the worker with KIWI-NG, for create jobs in a cluster. Unset: create jobs end with a reason that says so.',
   ),
   JOB_SIGNING_KEYS_SECRET: text(
-    'Secret in the namespace of jobs with the public keys by which packages of recipes are checked; it may be missing.',
+    'Secret with the public keys by which packages of recipes are checked; each create job gets a copy. It may be missing.',
     'hpe-signing-key',
   ),
+  JOB_SIGNING_KEYS_NAMESPACE: text('Kubernetes namespace of that secret.', 'services'),
   JOB_IMAGE_PULL_POLICY: choice(
     'When nodes pull the container image of the worker.',
     ['Always', 'IfNotPresent', 'Never'],

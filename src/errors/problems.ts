@@ -182,7 +182,7 @@ export const problems = {
     new Problem(
       400,
       'ssh-container-on-create',
-      'A create job takes no ssh_containers: leave them out; enable_debug gives a shell when the build fails.',
+      'A create job takes ssh_containers with enable_debug only, for the shell that it opens when the build fails: leave them out, or set enable_debug to true.',
     ),
   jobIsOver: (id: string, status: string) =>
     new Problem(409, 'job-is-over', `The job ${id} has ended with ${status} and stays so. Start a new job.`),

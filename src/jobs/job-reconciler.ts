@@ -184,11 +184,16 @@ export class JobReconciler implements OnApplicationShutdown {
     await this.end(job, observation.state === 'absent' ? GONE : (observation.reason ?? SILENT));
   }
 
-  /** What only the launcher knows of a job that runs: what it waits for before its worker can speak, and the address that its shell got. */
-  private async sayWhatIsSeen(job: Job, { waits, externalIp }: Observation & { state: 'running' }): Promise<void> {
+  /** What only the launcher knows of a job that runs: what it waits for before its worker can speak, the address of its shell, its Secret. */
+  private async sayWhatIsSeen(
+    job: Job,
+    { waits, externalIp, secret }: Observation & { state: 'running' },
+  ): Promise<void> {
     const status_reason = waits ?? null;
     if (job.status === 'creating' && job.status_reason !== status_reason)
       await this.jobs.update({ id: job.id, status: 'creating' }, { status_reason } as never);
+    if (secret && job.kubernetes_secret !== secret)
+      await this.jobs.update({ id: job.id }, { kubernetes_secret: secret });
     const [shell] = job.ssh_containers ?? [];
     if (externalIp && shell && shell.connection_info.customer_access.external_ip !== externalIp)
       await this.jobs.query(

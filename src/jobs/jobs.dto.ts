@@ -47,7 +47,7 @@ export class CreateJob extends IntersectionType(
     type: [SshContainerRequest],
     required: false,
     nullable: true,
-    description: 'One shell at most, for customize jobs.',
+    description: 'One shell at most: of a customize job, or with enable_debug of a create job whose build fails.',
   })
   ssh_containers?: SshContainerRequest[] | null;
 }

@@ -13,6 +13,7 @@ export interface JobView {
   shell_idle_seconds: number | null;
   image_root_archive_name: string;
   arch: string;
+  kubernetes_secret: string | null;
   ssh_containers:
     | {
         jail: boolean;

@@ -33,9 +33,11 @@ echo 'root:x:0:' > etc/group`,
     tags: 'Requires: filesystem\nProvides: /bin/sh\nProvides: bash',
     install: `mkdir -p %{buildroot}/usr/bin
 cp '${shell}' %{buildroot}/usr/bin/busybox
-for name in $(/usr/bin/busybox --list) bash; do
+for name in $(/usr/bin/busybox --list); do
   [ "$name" = busybox ] || ln -sf busybox %{buildroot}/usr/bin/$name
-done`,
+done
+printf '#!/bin/sh\\nexec /bin/sh "$@"\\n' > %{buildroot}/usr/bin/bash
+chmod 755 %{buildroot}/usr/bin/bash`,
     files: '/usr/bin/*',
   },
   {

@@ -64,6 +64,11 @@ export class JobDirectory {
     return this.at('cray_ca_cert-1.0.1-1.noarch.rpm');
   }
 
+  /** The public key of that package; missing where it is not signed. */
+  get caKey(): string {
+    return this.at('cray_ca_cert.asc');
+  }
+
   /** What KIWI-NG makes. */
   get build(): string {
     return this.at('build');

@@ -317,7 +317,12 @@ describe.each(['/v3', '/v2', ''])('%s/jobs', (version) => {
         /no artifact at s3:\/\/boot-images\/.*rootfs/,
       ],
       ['two shells', async () => ({ ssh_containers: [{}, {}] }), 400, /one ssh container/],
-      ['a shell for a create job', async () => ({ job_type: 'create', ssh_containers: [{}] }), 400, /takes no ssh_con/],
+      [
+        'a shell for a create job',
+        async () => ({ job_type: 'create', ssh_containers: [{}] }),
+        400,
+        /with enable_debug only/,
+      ],
     ])('refuses %s', async (_what, values, status, sentence) => {
       const before = await table().count();
       expectProblem(await post(await values()), status, sentence);

@@ -53,8 +53,9 @@ describeWithHelm('the chart on a cluster', () => {
 
   it('gives the account of the servers the rights that the code uses, and no others', async () => {
     const can = async (verb: string, resource: string, namespace: string) => {
-      const [name, subresource] = resource.split('/');
-      const args = ['auth', 'can-i', verb, name!, ...(subresource ? [`--subresource=${subresource}`] : [])];
+      const [name, part] = resource.split('/');
+      const object = part && name === 'secrets' ? [resource] : [name!, ...(part ? [`--subresource=${part}`] : [])];
+      const args = ['auth', 'can-i', verb, ...object];
       // Where the answer is no, kubectl fails.
       const { stdout } = await command('kubectl', [...args, '-n', namespace, '--as', release.account]);
       return stdout.trim() === 'yes';
@@ -68,6 +69,8 @@ describeWithHelm('the chart on a cluster', () => {
     for (const [verb, resource] of rights)
       expect([verb, resource, await can(verb, resource, cluster.namespace)]).toEqual([verb, resource, true]);
     expect(await can('get', 'secrets', cluster.namespace)).toBe(false);
+    expect(await can('get', 'secrets', release.namespace)).toBe(false);
+    expect(await can('get', 'secrets/hpe-signing-key', release.namespace)).toBe(true);
     expect(await can('create', 'pods/exec', cluster.namespace)).toBe(false);
     expect(await can('create', 'jobs.batch', release.namespace)).toBe(false);
     expect(await can('list', 'pods', 'kube-system')).toBe(false);

@@ -2,8 +2,11 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { JobView } from '../../src/quickstart/api.js';
+import { buildDemoRepository } from '../../src/quickstart/demo-repository.js';
 import { BuildSite } from '../support/build-site.js';
-import { Cluster } from '../support/cluster.js';
+import { RepositoryServer } from '../support/repository.js';
+import { Cluster, kubectl } from '../support/cluster.js';
+import { recipeOfSignedPackages, SigningKey } from '../support/signing-key.js';
 import { command, type System } from '../support/system.js';
 
 /** Images are built from recipes in pods: KIWI-NG and package managers are those of the builder image. */
@@ -13,6 +16,8 @@ let system: System;
 let site: BuildSite;
 let directory: string;
 let caCertificate: string;
+/** Where the site keeps what belongs to its services. */
+let servicesNamespace: string;
 
 beforeAll(async () => {
   directory = await mkdtemp(path.join(tmpdir(), 'ims-ca-'));
@@ -20,11 +25,14 @@ beforeAll(async () => {
   const subject = ['-subj', '/CN=test', '-nodes', '-newkey', 'rsa:2048', '-keyout', path.join(directory, 'key.pem')];
   await command('openssl', ['req', '-x509', '-days', '1', ...subject, '-out', caCertificate]);
   cluster = await Cluster.open();
-  system = await cluster.startSystem({ CA_CERT: caCertificate });
+  servicesNamespace = `${cluster.namespace}-services`;
+  await kubectl('create', 'namespace', servicesNamespace);
+  system = await cluster.startSystem({ CA_CERT: caCertificate, JOB_SIGNING_KEYS_NAMESPACE: servicesNamespace });
   site = await BuildSite.on(system, cluster.address);
 }, 120_000);
 afterAll(async () => {
   await site?.repository.stop();
+  await kubectl('delete', 'namespace', servicesNamespace, '--wait=false');
   await cluster?.close();
   await rm(directory, { recursive: true, force: true });
 }, 60_000);
@@ -54,6 +62,29 @@ describe('a create job', () => {
   }, 60_000);
 
   it('leaves nothing when it is deleted', () => cluster.deleteJob(system, job.id), 90_000);
+
+  it('checks packages by the keys of the site, of which it has a copy', async () => {
+    const key = await SigningKey.make();
+    try {
+      const [packages, file] = [path.join(directory, 'signed'), path.join(directory, 'site.asc')];
+      await buildDemoRepository(packages);
+      await key.signRepository(packages);
+      await key.export(file);
+      await kubectl('-n', servicesNamespace, 'create', 'secret', 'generic', 'hpe-signing-key', `--from-file=${file}`);
+      const repository = await new RepositoryServer(packages, null, cluster.address).start();
+      try {
+        const files = { 'config.xml': recipeOfSignedPackages() };
+        const { id } = await site.startJob(await site.addRecipe({ files, values: site.valuesOf(repository.url) }));
+        const { kubernetes_secret } = await system.waitFor(id, 'success', 240);
+        expect(kubernetes_secret).toBe(`cray-ims-${id}-signing-keys`);
+        await cluster.deleteJob(system, id);
+      } finally {
+        await repository.stop();
+      }
+    } finally {
+      await key.remove();
+    }
+  }, 300_000);
 
   it('whose build fails ends with what KIWI-NG said', async () => {
     const recipeId = await site.addRecipe({ values: site.valuesOf(site.repository.url, 'no-such-package') });

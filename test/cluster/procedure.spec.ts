@@ -20,7 +20,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => cluster?.close(), 60_000);
 
-/** Resolves when a job's shell is open and has its address. */
+/** Resolves when a job's shell is open and has its address, and that leads to it: nodes learn of addresses in their own time. */
 async function waitForShell(id: string): Promise<JobView> {
   await system.waitFor(id, 'waiting_on_user', 120);
   let job: JobView;
@@ -28,6 +28,7 @@ async function waitForShell(id: string): Promise<JobView> {
     job = await system.api.job(id);
     return job.ssh_containers![0]!.connection_info.customer_access.external_ip !== undefined;
   });
+  await until('its address leads to it', async () => (await system.ssh(job, 'true')).code === 0);
   return job!;
 }
 

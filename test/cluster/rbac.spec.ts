@@ -4,9 +4,13 @@ import { KubeConfig } from '@kubernetes/client-node';
 import { CONTAINER_OF_PHASE } from '../../src/jobs/launcher/container-names.js';
 import { findCluster, KubeClient } from '../../src/jobs/launcher/kubernetes/kube-client.js';
 import { KubernetesJobLauncher } from '../../src/jobs/launcher/kubernetes/kubernetes-job-launcher.js';
-import { PERMISSIONS, type PolicyRule } from '../../src/jobs/launcher/kubernetes/permissions.js';
-import { Cluster, kubectl, kubectlApply, WORKER_IMAGE } from '../support/cluster.js';
-import { aJobSpec } from '../support/job-spec.js';
+import {
+  PERMISSIONS,
+  type PolicyRule,
+  signingKeysPermissions,
+} from '../../src/jobs/launcher/kubernetes/permissions.js';
+import { BUILDER_IMAGE, Cluster, kubectl, kubectlApply, WORKER_IMAGE } from '../support/cluster.js';
+import { aCreateSpec, aJobSpec } from '../support/job-spec.js';
 import { kubernetesSettings } from '../support/kubernetes-settings.js';
 import { freePorts } from '../support/ports.js';
 import { until } from '../support/system.js';
@@ -20,10 +24,16 @@ interface Right {
   group: string;
   resource: string;
   verb: string;
+  /** Objects that it is for; all where it is not there. */
+  resourceNames?: string[];
 }
 
-const RIGHTS: Right[] = PERMISSIONS.flatMap(({ apiGroups, resources, verbs }) =>
-  apiGroups.flatMap((group) => resources.flatMap((resource) => verbs.map((verb) => ({ group, resource, verb })))),
+const KEYS_SECRET = 'signing-keys-of-the-site';
+const RIGHTS: Right[] = [...PERMISSIONS, ...signingKeysPermissions(KEYS_SECRET)].flatMap(
+  ({ apiGroups, resources, verbs, ...names }) =>
+    apiGroups.flatMap((group) =>
+      resources.flatMap((resource) => verbs.map((verb) => ({ group, resource, verb, ...names }))),
+    ),
 );
 const NO_REASON = 'it is known why there is no pod';
 /** Runs of the launcher at once. */
@@ -55,6 +65,7 @@ let silence: Server;
 beforeAll(async () => {
   cluster = await Cluster.open();
   await kubectlApply(DESTINATION_RULES);
+  await cluster.kubectl('create', 'secret', 'generic', KEYS_SECRET, '--from-literal=site.asc=a key');
   await kubectl('wait', '--for=condition=Established', 'crd/destinationrules.networking.istio.io', '--timeout=30s');
   // Connections of pods that are gone never end.
   silence = createServer((connection) => connection.unref());
@@ -69,10 +80,11 @@ afterAll(async () => {
 
 /** Makes an account with these rights; returns a client that acts as it. */
 async function clientWith(name: string, rights: Right[]): Promise<KubeClient> {
-  const rules: PolicyRule[] = rights.map(({ group, resource, verb }) => ({
+  const rules: PolicyRule[] = rights.map(({ group, resource, verb, ...names }) => ({
     apiGroups: [group],
     resources: [resource],
     verbs: [verb],
+    ...names,
   }));
   const metadata = { name, namespace: cluster.namespace };
   const api = 'rbac.authorization.k8s.io';
@@ -101,14 +113,16 @@ async function work(client: KubeClient): Promise<void> {
     settings: kubernetesSettings({
       namespace: cluster.namespace,
       workerImage: WORKER_IMAGE,
+      builderImage: BUILDER_IMAGE,
       pullPolicy: 'Never',
       mountServiceAccount: 'nobody',
+      signingKeys: { namespace: cluster.namespace, secret: KEYS_SECRET },
       store: { endpoint, region: 'us-east-1', sslValidate: true },
     }),
     pendingSeconds: 60,
     readStoreCa: async () => null,
   });
-  const good = aJobSpec({ build_env_size: 1, server_url: endpoint });
+  const good = aCreateSpec({ build_env_size: 1, server_url: endpoint });
   const bad = aJobSpec({ build_env_size: 1, server_url: endpoint, require_dkms: true });
   try {
     await becomesReady(launcher);
@@ -143,7 +157,7 @@ async function readsLog(launcher: KubernetesJobLauncher, jobId: string): Promise
   await until(
     'its container prints',
     async () => {
-      for await (const chunk of launcher.log(jobId, CONTAINER_OF_PHASE['fetch-image'], 0, null))
+      for await (const chunk of launcher.log(jobId, CONTAINER_OF_PHASE['fetch-recipe'], 0, null))
         if (chunk.length) return true;
       return false;
     },

@@ -39,6 +39,16 @@ it.each(['complete', 'failed'])(
   180_000,
 );
 
+it('the user of the shell can be kept inside of what the build left', async () => {
+  const shell = { enable_debug: true, ssh_containers: [{ name: 'look', jail: true }] };
+  const { id, ssh_containers } = await site.startJob(recipeId, shell);
+  expect(ssh_containers).toMatchObject([{ name: 'look', jail: true }]);
+  const job = await system.waitFor(id, 'waiting_on_user', 120);
+  const look = 'cat /etc/half-built; ls /mnt/image 2>/dev/null; touch /tmp/complete';
+  expect(await system.ssh(job, look)).toEqual({ code: 0, stdout: 'half\n', stderr: '' });
+  await expectEnd(id, REASON);
+}, 180_000);
+
 it('a build that works needs no shell', async () => {
   const { id } = await site.startJob(await site.addRecipe(), { enable_debug: true });
   const { ssh_containers } = await system.waitFor(id, 'success', 120);

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { load } from 'js-yaml';
 import { loadConfig } from '../../src/config/config.js';
 import { SERVICE_VERSION } from '../../src/health/service-version.js';
-import { PERMISSIONS } from '../../src/jobs/launcher/kubernetes/permissions.js';
+import { PERMISSIONS, signingKeysPermissions } from '../../src/jobs/launcher/kubernetes/permissions.js';
 import openapi from '../../openapi/openapi.json' with { type: 'json' };
 import { strangersIn } from '../kubernetes/schema.js';
 import { CHART, type ChartObject, describeWithHelm, helm, render } from '../support/helm.js';
@@ -87,16 +87,19 @@ describeWithHelm('the chart', () => {
     expect(names.filter((name) => !new RegExp(`^\\| .*\`${name}\\b`, 'm').test(readme))).toEqual([]);
   });
 
-  it('gives the server the rights that its code uses, in the namespace of jobs and nowhere else', () => {
+  it('gives the server the rights that its code uses, and no others', () => {
     const objects = render(valuesOf('everything.yaml'));
-    const role = find(objects, 'Role');
-    expect(role['rules']).toEqual(PERMISSIONS);
-    expect(role.metadata.namespace).toBe('ims-jobs');
-    expect(find(objects, 'RoleBinding')).toMatchObject({
-      metadata: { namespace: 'ims-jobs' },
-      roleRef: { kind: 'Role', name: role.metadata.name },
-      subjects: [{ kind: 'ServiceAccount', name: 'ims-service-launch-job', namespace: 'services' }],
-    });
+    const roles = objects.filter(({ kind }) => kind === 'Role');
+    expect(roles.map(({ metadata, rules }) => [metadata.namespace, rules])).toEqual([
+      ['ims-jobs', PERMISSIONS],
+      ['services', signingKeysPermissions('site-keys')],
+    ]);
+    for (const { metadata } of roles)
+      expect(find(objects, 'RoleBinding', metadata.name)).toMatchObject({
+        metadata: { namespace: metadata.namespace },
+        roleRef: { kind: 'Role', name: metadata.name },
+        subjects: [{ kind: 'ServiceAccount', name: 'ims-service-launch-job', namespace: 'services' }],
+      });
     expect(objects.filter(({ kind }) => kind.startsWith('Cluster'))).toEqual([]);
   });
 

@@ -1,13 +1,17 @@
 import { KubeConfig } from '@kubernetes/client-node';
 import { KubeClient } from '../../src/jobs/launcher/kubernetes/kube-client.js';
 import { KubernetesJobLauncher } from '../../src/jobs/launcher/kubernetes/kubernetes-job-launcher.js';
-import type { BatchJob, PersistentVolumeClaim, Service } from '../../src/jobs/launcher/kubernetes/objects.js';
-import { PERMISSIONS } from '../../src/jobs/launcher/kubernetes/permissions.js';
+import type { BatchJob, PersistentVolumeClaim, Secret, Service } from '../../src/jobs/launcher/kubernetes/objects.js';
+import {
+  PERMISSIONS,
+  type PolicyRule,
+  signingKeysPermissions,
+} from '../../src/jobs/launcher/kubernetes/permissions.js';
 import type { KubernetesSettings } from '../../src/jobs/launcher/kubernetes/resources.js';
 import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
 import { describeJobLauncher } from '../contracts/job-launcher.js';
 import { FakeKubernetes, type SeenRequest } from '../support/fake-kubernetes.js';
-import { aJobSpec } from '../support/job-spec.js';
+import { aCreateSpec, aJobSpec } from '../support/job-spec.js';
 import { kubernetesSettings } from '../support/kubernetes-settings.js';
 import { until } from '../support/system.js';
 
@@ -138,6 +142,54 @@ describe('KubernetesJobLauncher', () => {
     expect(cluster.objects.size).toBe(0);
   });
 
+  describe('the signing keys of the site', () => {
+    const data = { 'site.asc': Buffer.from('a key').toString('base64') };
+    const published = () =>
+      cluster.put('secrets', 'services', {
+        metadata: { name: 'hpe-signing-key', labels: { site: 'a' } },
+        data,
+      } as Secret);
+    const copies = () => cluster.all<Secret>('secrets').filter(({ metadata }) => metadata.namespace === 'ims');
+
+    it('are copied for each create job, are told of, and go with it', async () => {
+      published();
+      const spec = aCreateSpec();
+      await launcher.launch(spec);
+      const name = `cray-ims-${spec.job_id}-signing-keys`;
+      expect(copies()).toMatchObject([{ metadata: { name, ownerReferences: [{ kind: 'Job' }] }, data }]);
+      await until('it is told of', async () => {
+        const seen = await launcher.observe(spec.job_id);
+        return seen.state === 'running' && seen.secret === name;
+      });
+      await launcher.remove(spec.job_id);
+      expect(copies()).toEqual([]);
+    });
+
+    it('may be missing', async () => {
+      const spec = aCreateSpec();
+      await launcher.launch(spec);
+      expect(copies()).toEqual([]);
+      expect(await launcher.observe(spec.job_id)).not.toHaveProperty('secret');
+    });
+
+    it('are not for customize jobs', async () => {
+      published();
+      await launcher.launch(aJobSpec());
+      expect(copies()).toEqual([]);
+    });
+
+    it.each([403, 503])('that cannot be read (%i) keep a build from going on without them', async (status) => {
+      published();
+      const spec = aCreateSpec();
+      cluster.refuse('GET', 'secrets', status);
+      const refusal = await launcher.launch(spec).catch((error: unknown) => error);
+      expect([refusal instanceof LaunchRefused, cluster.all('pods')]).toEqual([status === 403, []]);
+      // Where another try may help, that one goes on.
+      if (status === 503) await launcher.launch(spec);
+      expect(copies()).toHaveLength(status === 503 ? 1 : 0);
+    });
+  });
+
   it('leaves the mesh alone where there is none, and tells it to stay out where there is one', async () => {
     await launcher.launch(aJobSpec());
     expect(cluster.all('destinationrules')).toEqual([]);
@@ -223,7 +275,8 @@ describe('KubernetesJobLauncher', () => {
 
   it('asks for nothing that its role does not allow, and for all of it', async () => {
     cluster.groups.add('/apis/networking.istio.io/v1');
-    const spec = aJobSpec();
+    cluster.put('secrets', 'services', { metadata: { name: 'hpe-signing-key' } });
+    const spec = aCreateSpec();
     await launcher.launch(spec);
     await until(
       'its pod is known',
@@ -243,18 +296,20 @@ describe('KubernetesJobLauncher', () => {
     const refusedId = refused!.metadata.labels!['app.kubernetes.io/instance']!;
     await until('its end is seen', async () => (await launcher.observe(refusedId)).state === 'ended');
     const used = new Set(cluster.requests.filter(({ path }) => path.includes('/namespaces/')).map(permissionOf));
-    const allowed = PERMISSIONS.flatMap(({ apiGroups, resources, verbs }) =>
-      resources.flatMap((resource) => verbs.map((verb) => `${apiGroups[0]} ${resource} ${verb}`)),
-    );
+    const rights = (namespace: string, rules: readonly PolicyRule[]) =>
+      rules.flatMap(({ apiGroups, resources, verbs }) =>
+        resources.flatMap((resource) => verbs.map((verb) => `${namespace}: ${apiGroups[0]} ${resource} ${verb}`)),
+      );
+    const allowed = [...rights('ims', PERMISSIONS), ...rights('services', signingKeysPermissions('hpe-signing-key'))];
     expect([...used].toSorted()).toEqual(allowed.toSorted());
   });
 });
 
-/** The permission that a request needs, as `batch jobs create`. */
+/** The permission that a request needs, as `ims: batch jobs create`. */
 function permissionOf({ method, path, query }: SeenRequest): string {
-  const [, group = '', rest = ''] = /^\/api(?:s\/([^/]+))?\/v1\/namespaces\/ims\/(.*)$/.exec(path)!;
+  const [, group = '', namespace, rest = ''] = /^\/api(?:s\/([^/]+))?\/v1\/namespaces\/(\w+)\/(.*)$/.exec(path)!;
   const [plural, name, part] = rest.split('/');
   const reads = name === undefined ? (query.get('watch') === 'true' ? 'watch' : 'list') : 'get';
   const verb = { GET: reads, POST: 'create', PATCH: 'patch', DELETE: 'delete' }[method];
-  return `${group} ${part ? `${plural}/${part}` : plural} ${verb}`;
+  return `${namespace}: ${group} ${part ? `${plural}/${part}` : plural} ${verb}`;
 }

@@ -165,7 +165,10 @@ describe('the Job of a build', () => {
   });
 
   it('checks packages by keys that may be missing', () => {
-    expect(pod().volumes).toContainEqual({ name: 'keys', secret: { secretName: 'hpe-signing-key', optional: true } });
+    expect(pod().volumes).toContainEqual({
+      name: 'keys',
+      secret: { secretName: `cray-ims-${ID}-signing-keys`, optional: true },
+    });
     const [build] = containers().filter(({ name }) => name === 'build-image');
     expect(build!.volumeMounts).toContainEqual({ name: 'keys', mountPath: '/signing-keys', readOnly: true });
     expect(build!.env).toContainEqual({ name: 'SIGNING_KEYS_DIR', value: '/signing-keys' });

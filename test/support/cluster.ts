@@ -15,9 +15,9 @@ const run = promisify(execFile);
 /** The container image of the worker, as test/cluster/run builds it. */
 export const WORKER_IMAGE = 'localhost/cray-ims-worker:test';
 /** That of the worker with KIWI-NG. */
-const BUILDER_IMAGE = 'localhost/cray-ims-builder:test';
+export const BUILDER_IMAGE = 'localhost/cray-ims-builder:test';
 /** All that a job may consist of. */
-const PARTS = 'jobs,pods,services,persistentvolumeclaims,configmaps';
+const PARTS = 'jobs,pods,services,persistentvolumeclaims,configmaps,secrets';
 
 /** Address of this machine that pods can reach: that of the wire to the test cluster. */
 function addressForPods(): string {

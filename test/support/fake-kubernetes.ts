@@ -59,6 +59,11 @@ export class FakeKubernetes {
     await new Promise((resolve) => this.server.close(resolve));
   }
 
+  /** Has an object be there, as if somebody else had made it. */
+  put(plural: string, namespace: string, object: Stored): void {
+    this.store(`/api/v1/namespaces/${namespace}/${plural}/${object.metadata.name}`, object, 'ADDED');
+  }
+
   /** Refuses the next request that matches. */
   refuse(method: string, plural: string, status: number, message = 'refused by the test'): void {
     this.refusals.push({
@@ -147,6 +152,11 @@ export class FakeKubernetes {
     if (path.endsWith('/log')) return this.log(path, query, response);
     if (!path.includes('/namespaces/'))
       return reply(response, this.groups.has(path) ? 200 : 404, { kind: 'APIResourceList', message: 'not found' });
+    const isOne = path.split('/namespaces/')[1]!.split('/').length === 3;
+    if (isOne) {
+      const object = this.objects.get(path);
+      return reply(response, object ? 200 : 404, object ?? { kind: 'Status', message: `${path} not found`, code: 404 });
+    }
     const selector = new URLSearchParams((query.get('labelSelector') ?? '').replaceAll(',', '&'));
     if (query.get('watch') === 'true') {
       response.writeHead(200, { 'content-type': 'application/json' });

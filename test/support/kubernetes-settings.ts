@@ -6,7 +6,7 @@ export function kubernetesSettings(values: Partial<KubernetesSettings> = {}): Ku
     namespace: 'ims',
     workerImage: 'localhost/ims-worker:dev',
     builderImage: 'localhost/ims-builder:dev',
-    signingKeysSecret: 'hpe-signing-key',
+    signingKeys: { namespace: 'services', secret: 'hpe-signing-key' },
     pullPolicy: 'IfNotPresent',
     podRetentionSeconds: 3600,
     customerAccess: { subnet: 'cmn', domain: 'shasta.local', addressPool: 'customer-management' },

@@ -14,6 +14,8 @@ The settings of the server as YAML: what the chart knows, then what the site say
   "JOB_WORKER_IMAGE" (include "cray-ims.image" (list . .Values.jobs.image))
   "JOB_IMAGE_PULL_POLICY" .Values.jobs.image.pullPolicy
   "JOB_S3_SECRET" .Values.jobs.s3Secret
+  "JOB_SIGNING_KEYS_SECRET" .Values.jobs.signingKeysSecret
+  "JOB_SIGNING_KEYS_NAMESPACE" .Release.Namespace
   "JOB_MOUNT_SERVICE_ACCOUNT" .Values.jobs.mountServiceAccount.name
   "JOB_POD_SETTINGS" (toJson .Values.jobs.pod)
 -}}

@@ -15,8 +15,11 @@ export type ConnectionInfo = Record<'customer_access' | 'cluster.local', SshAddr
 export type Observation =
   /** Nothing of the job is there: it was never launched, or its parts are gone. */
   | { state: 'absent' }
-  /** `waits` says what it waits for where it has not begun. `externalIp` is known where clients reach the shell by an address of its own. */
-  | { state: 'running'; waits?: string; externalIp?: string }
+  /**
+   * `waits` says what it waits for where it has not begun. `externalIp` is known where clients reach the shell by an address of its own,
+   * `secret` is the name of the Kubernetes Secret with signing keys that was made for it.
+   */
+  | { state: 'running'; waits?: string; externalIp?: string; secret?: string }
   /** It ended by itself. `reason` is a sentence for the job record where its end was not a good one. */
   | { state: 'ended'; reason: string | null };
 

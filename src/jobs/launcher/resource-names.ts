@@ -8,6 +8,11 @@ export interface ResourceNames {
   kubernetes_pvc: string;
 }
 
+/** The name of the Secret with a job's copy of the signing keys of the site, where it gets one. */
+export function signingKeysName(jobId: string): string {
+  return `cray-ims-${jobId}-signing-keys`;
+}
+
 /** Names of all parts of a job, made from nothing but its id and type. */
 export function resourceNames(jobId: string, jobType: JobType): ResourceNames {
   const prefix = `cray-ims-${jobId}`;

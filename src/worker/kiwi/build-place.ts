@@ -6,6 +6,20 @@ import { mount, MOUNT } from '../linux.js';
 /** Where a build sees the job directory: at a path without odd characters, and the same for all jobs. */
 export const BUILD_PLACE = '/var/tmp/image';
 
+/**
+ * Arguments of unshare for programs of the new root and scripts of the recipe: they see neither this process, whose environment holds keys,
+ * nor its mounts; and whatever they leave running or mounted goes with them.
+ */
+export const OWN_NAMESPACES: readonly string[] = [
+  '--mount',
+  '--propagation',
+  'private',
+  '--pid',
+  '--fork',
+  '--kill-child=KILL',
+  '--mount-proc',
+];
+
 /** Directories of the machine that package managers write to when they work on another root; builds get others in their place. */
 const REPLACED = ['/var/tmp', '/var/log', '/var/cache', '/root'];
 /** Certificates that are trusted, where curl and GnuTLS look for them. */

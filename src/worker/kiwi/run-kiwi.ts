@@ -5,7 +5,7 @@ import type { JobProgress } from '../../protocol/job-report.js';
 import { JobFailure } from '../job-failure.js';
 import { JobIsOver } from '../ims-client.js';
 import type { PhaseContext } from '../phases/phase.js';
-import { BUILD_PLACE } from './build-place.js';
+import { BUILD_PLACE, OWN_NAMESPACES } from './build-place.js';
 import { KiwiOutput, withoutPasswords } from './kiwi-output.js';
 
 /** Milliseconds between two looks at the disk. */
@@ -32,11 +32,6 @@ const FORBIDDEN_CAPABILITIES = [
   'wake_alarm',
 ];
 
-/**
- * Namespaces of its own: scripts of the recipe see neither this process, whose environment holds keys, nor its mounts; and whatever they
- * leave running ends with KIWI-NG.
- */
-const NAMESPACES = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child=KILL', '--mount-proc'];
 const BOUNDS = ['setpriv', '--bounding-set', FORBIDDEN_CAPABILITIES.map((name) => `-${name}`).join(',')];
 const KIWI = ['-c', 'import sys; from kiwi.kiwi import main; sys.exit(main())'];
 
@@ -51,6 +46,8 @@ export interface KiwiOptions {
   python: string;
   /** File in the job directory: a package that is installed before all others; null for none. */
   firstPackage: string | null;
+  /** File in the job directory: the public key of that package; null where it is not signed. */
+  firstKey: string | null;
 }
 
 /**
@@ -64,7 +61,7 @@ export async function runKiwi(context: PhaseContext<CreateSpec>, options: KiwiOp
   const guard = new BuildGuard(context);
   try {
     const kiwi = [options.python, ...KIWI, ...(await argumentsOf(context, options))];
-    const command = await commands.start('unshare', [...NAMESPACES, '--', ...BOUNDS, '--', ...kiwi], {
+    const command = await commands.start('unshare', [...OWN_NAMESPACES, '--', ...BOUNDS, '--', ...kiwi], {
       env: { HOME: '/root', TMPDIR: '/var/tmp' },
       cwd: BUILD_PLACE,
       signal: guard.signal,
@@ -97,14 +94,17 @@ function print(line: string): void {
   if (text.trim()) process.stdout.write(`${text.trim()}\n`);
 }
 
-async function argumentsOf(context: PhaseContext<CreateSpec>, { firstPackage }: KiwiOptions): Promise<string[]> {
+async function argumentsOf(
+  context: PhaseContext<CreateSpec>,
+  { firstPackage, firstKey }: KiwiOptions,
+): Promise<string[]> {
   const { job } = context;
   // All that KIWI-NG can tell is in the log, so that no build has to be repeated to learn why it failed.
   const settings = ['--debug', '--config', join(BUILD_PLACE, 'kiwi.yml'), '--type', 'tbz'];
   const caches = ['--temp-dir', '/var/tmp', '--shared-cache-dir', '/var/cache/kiwi'];
   const architecture = job.arch === 'aarch64' ? ['--target-arch', job.arch] : [];
   const [recipe, target] = ['recipe', NAMES.target].map((name) => join(BUILD_PLACE, name));
-  const keys = await copySigningKeys(context);
+  const keys = [...(await copySigningKeys(context)), ...(firstKey ? [join(BUILD_PLACE, firstKey)] : [])];
   return [
     ...settings,
     ...caches,

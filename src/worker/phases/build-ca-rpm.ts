@@ -1,6 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import type { CreateSpec } from '../../protocol/job-spec.js';
-import { encodeRpm } from '../rpm/rpm-package.js';
+import { readDescription } from '../recipe/recipe-description.js';
+import { PackageSigner } from '../rpm/package-signer.js';
+import { encodeRpm, type RpmPackage } from '../rpm/rpm-package.js';
 import type { PhaseContext } from './phase.js';
 
 /** Where SUSE's tools look for certificates to trust. */
@@ -15,18 +17,28 @@ const AFTER_INSTALL = `if command -v update-ca-certificates >/dev/null 2>&1; the
 fi
 `;
 
-/** Makes a package of the certificate of the site CA, so that the new root trusts the site's repositories from the beginning. */
+/**
+ * Makes a package of the certificate of the site CA, so that the new root trusts the site's repositories from the beginning. Where the
+ * recipe has zypper take signed packages only, it is signed by a key of its own, which the root forgets when it is built.
+ */
 export async function buildCaRpm({ job, directory, log }: PhaseContext<CreateSpec>): Promise<void> {
   if (!job.ca_certificate) return log('the site has no CA certificate: no package is made');
-  const rpm = encodeRpm({
+  const { packageManager, checksSignatures } = await readDescription(directory.recipe);
+  const signer = checksSignatures && packageManager === 'zypper' ? await PackageSigner.make() : null;
+  if (signer) await writeFile(directory.caKey, signer.publicKey);
+  const rpm = await encodeRpm(aPackage(job.ca_certificate), signer);
+  await writeFile(directory.caPackage, rpm);
+  log('packed the certificate of the site CA', { bytes: rpm.length, signed: signer !== null });
+}
+
+function aPackage(certificate: string): RpmPackage {
+  return {
     name: 'cray_ca_cert',
     version: '1.0.1',
     release: '1',
     summary: 'Certificate of the site CA',
-    file: { path: ANCHOR, content: Buffer.from(job.ca_certificate) },
+    file: { path: ANCHOR, content: Buffer.from(certificate) },
     afterInstall: AFTER_INSTALL,
     built: new Date(),
-  });
-  await writeFile(directory.caPackage, rpm);
-  log('packed the certificate of the site CA', { bytes: rpm.length });
+  };
 }

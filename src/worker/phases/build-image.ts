@@ -1,15 +1,16 @@
-import { copyFile, readdir, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, readdir, readFile, rename } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import type { CreateSpec } from '../../protocol/job-spec.js';
 import { writeBuildOutcome } from '../build-outcome.js';
 import { CommandFailed } from '../commands.js';
 import { failureReason } from '../failure-reason.js';
 import { JobIsOver } from '../ims-client.js';
 import { isMissing, openInRoot, writeInRoot } from '../in-root.js';
-import { enterBuildPlace } from '../kiwi/build-place.js';
+import { enterBuildPlace, OWN_NAMESPACES } from '../kiwi/build-place.js';
 import { provideKiwi } from '../kiwi/kiwi-environment.js';
 import { runKiwi } from '../kiwi/run-kiwi.js';
 import { readDescription } from '../recipe/recipe-description.js';
+import { packageOfKey } from '../rpm/package-signer.js';
 import type { PhaseContext } from './phase.js';
 
 /** Where Debian's tools look for certificates to trust. */
@@ -36,10 +37,12 @@ async function build(context: PhaseContext<CreateSpec>): Promise<void> {
   const { packageManager } = await readDescription(directory.recipe);
   const isDebian = packageManager === 'apt';
   await enterBuildPlace(directory, job.ca_certificate);
-  const firstPackage = job.ca_certificate && !isDebian ? directory.caPackage.slice(directory.path.length + 1) : null;
-  await runKiwi(context, { python, firstPackage });
+  const firstPackage = job.ca_certificate && !isDebian ? relative(directory.path, directory.caPackage) : null;
+  const caKey = await readFile(directory.caKey, 'utf8').catch(nullIfMissing);
+  await runKiwi(context, { python, firstPackage, firstKey: caKey && relative(directory.path, directory.caKey) });
   await keepPackages(context);
   await takeRoot(context);
+  if (caKey) await forgetKey(context, caKey);
   if (job.ca_certificate && isDebian) await trustInDebian(context, job.ca_certificate);
 }
 
@@ -62,17 +65,38 @@ async function keepPackages({ directory, commands, log }: PhaseContext): Promise
 async function trustInDebian({ directory, commands, log }: PhaseContext, caCertificate: string): Promise<void> {
   await writeInRoot(directory.tree, DEBIAN_ANCHOR, caCertificate, 0o644);
   const update = '/usr/sbin/update-ca-certificates';
-  const found = await openInRoot(directory.tree, update).catch((error: unknown) => {
-    if (isMissing(error)) return null;
-    throw error;
-  });
+  const found = await openInRoot(directory.tree, update).catch(nullIfMissing);
   await found?.close();
   if (!found) return log('the image has no ca-certificates: programs in it do not trust the site CA by themselves');
-  const holder = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child=KILL', '--mount-proc'];
-  await commands.run('unshare', [...holder, '--', 'chroot', directory.tree, update]).catch((error: unknown) => {
+  await commands.run('unshare', [...OWN_NAMESPACES, '--', 'chroot', directory.tree, update]).catch((error: unknown) => {
     if (!(error instanceof CommandFailed)) throw error;
     log('the image does not take the certificate of the site CA', { error: error.message });
   });
+}
+
+/** The key has done its part: its private half is gone, and nobody is to wonder whose it is. */
+async function forgetKey({ directory, commands, log }: PhaseContext, publicKey: string): Promise<void> {
+  // The image's own rpm knows its database best. Not every image has one, and busybox has one that cannot do this.
+  const programs = [
+    ['chroot', directory.tree, 'rpm'],
+    ['rpm', '--root', directory.tree, '--dbpath', '/var/lib/rpm'],
+  ];
+  const erase = ['--erase', '--allmatches', await packageOfKey(publicKey)];
+  const failures: string[] = [];
+  for (const rpm of programs) {
+    try {
+      return void (await commands.run('unshare', [...OWN_NAMESPACES, '--', ...rpm, ...erase]));
+    } catch (error) {
+      if (!(error instanceof CommandFailed)) throw error;
+      failures.push(error.message);
+    }
+  }
+  log('the key of the package with the certificate stays in the image', { failures });
+}
+
+function nullIfMissing(error: unknown): null {
+  if (isMissing(error)) return null;
+  throw error;
 }
 
 /** Hands on a failure that somebody wants to look at; any other is thrown on. */

@@ -50,10 +50,19 @@ it.each([
   expect(parseDescription(description(content)).packageManager).toBe(expected);
 });
 
+it.each([
+  ['<preferences><rpm-check-signatures>true</rpm-check-signatures></preferences>', true],
+  ['<preferences/><preferences><rpm-check-signatures> true </rpm-check-signatures></preferences>', true],
+  ['<preferences><rpm-check-signatures>false</rpm-check-signatures></preferences>', false],
+  ['<preferences/>', false],
+])('whether %s checks signatures is %s', (content, expected) => {
+  expect(parseDescription(description(content)).checksSignatures).toBe(expected);
+});
+
 it.each(['', 'no xml <', '<image>', '<other/>', '<image>text</image>', '<image><repository>text</repository></image>'])(
   'nothing is known of %j, which KIWI-NG has to judge',
   (text) => {
-    expect(parseDescription(text)).toEqual({ repositories: [], packageManager: null });
+    expect(parseDescription(text)).toEqual({ repositories: [], packageManager: null, checksSignatures: false });
   },
 );
 

@@ -16,11 +16,13 @@ export interface RecipeDescription {
   repositories: Repository[];
   /** As the recipe names it; null where it leaves that to KIWI-NG. */
   packageManager: string | null;
+  /** Whether packages are to be installed only where a key that is known has signed them. */
+  checksSignatures: boolean;
 }
 
 /** Largest description that is read, bytes. */
 const LIMIT = 8 * 1024 * 1024;
-const NOTHING: RecipeDescription = { repositories: [], packageManager: null };
+const NOTHING: RecipeDescription = { repositories: [], packageManager: null, checksSignatures: false };
 
 /**
  * Reads the description of an unpacked recipe. What is wrong with it is for KIWI-NG to say, which does so better: then nothing is known of
@@ -65,8 +67,14 @@ export function parseDescription(text: string): RecipeDescription {
   const image = parse(text);
   if (!image) return NOTHING;
   const repositories = elements(image, 'repository').flatMap(repositoriesOf);
-  const managers = elements(image, 'preferences').flatMap((preferences) => preferences['packagemanager'] ?? []);
-  return { repositories, packageManager: typeof managers[0] === 'string' ? managers[0].trim() : null };
+  const preferences = elements(image, 'preferences');
+  const managers = preferences.flatMap((one) => one['packagemanager'] ?? []);
+  const checks = preferences.map((one) => one['rpm-check-signatures']);
+  return {
+    repositories,
+    packageManager: typeof managers[0] === 'string' ? managers[0].trim() : null,
+    checksSignatures: checks.some((value) => typeof value === 'string' && value.trim() === 'true'),
+  };
 }
 
 function parse(text: string): Element | null {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { basename, dirname } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import type { PackageSigner } from './package-signer.js';
 import { encodeHeader, type RpmTag, type RpmValue } from './rpm-header.js';
 
 /** A package for all architectures that brings one file, and runs a script when it is installed. */
@@ -37,13 +38,14 @@ const hash = (algorithm: 'md5' | 'sha1' | 'sha256', ...parts: Buffer[]) => {
 
 /**
  * Makes a package file (rpm's docs/manual/format.md), which rpm, zypper and dnf install. No tool and no shell is run for it. The same
- * package gives the same bytes.
+ * package gives the same bytes, but for a signature.
  */
-export function encodeRpm(rpm: RpmPackage): Buffer {
+export async function encodeRpm(rpm: RpmPackage, signer: PackageSigner | null): Promise<Buffer> {
   const archive = encodeArchive(rpm);
   const payload = gzipSync(archive, { level: 9 });
   const header = encodeHeader(63, headerTags(rpm, payload));
   const signature = encodeHeader(62, [
+    ...(signer ? [[268, bytes(await signer.sign(header))] satisfies RpmTag] : []),
     [269, text(hash('sha1', header).digest('hex'))],
     [273, text(hash('sha256', header).digest('hex'))],
     [1000, int32(header.length + payload.length)],

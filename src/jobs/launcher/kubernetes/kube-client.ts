@@ -60,7 +60,7 @@ interface Ask {
 }
 
 /**
- * The part of the Kubernetes API that the launcher needs, in one namespace. Every method rejects with KubeFailure; a request whose answer
+ * The part of the Kubernetes API that the launcher needs, in one namespace where nothing else is said. Every method rejects with KubeFailure; a request whose answer
  * got lost may have been carried out.
  */
 export class KubeClient {
@@ -105,6 +105,15 @@ export class KubeClient {
         throw error;
       },
     );
+  }
+
+  /** An object of any namespace by its name; null where there is none. */
+  async get<T extends KubeObject>(resource: Resource<T>, name: string, namespace: string): Promise<T | null> {
+    const path = `${this.pathOf(resource, namespace)}/${encodeURIComponent(name)}`;
+    return this.json<T>({ method: 'GET', path }).catch((error: unknown) => {
+      if (error instanceof KubeFailure && error.status === 404) return null;
+      throw error;
+    });
   }
 
   /** All objects with these labels, and the version of the list, from which a watch goes on. */
@@ -176,8 +185,8 @@ export class KubeClient {
     );
   }
 
-  private pathOf({ api, plural }: Resource): string {
-    return `${api}/namespaces/${encodeURIComponent(this.namespace)}/${plural}`;
+  private pathOf({ api, plural }: Resource, namespace = this.namespace): string {
+    return `${api}/namespaces/${encodeURIComponent(namespace)}/${plural}`;
   }
 
   private async json<T>(ask: Ask): Promise<T> {

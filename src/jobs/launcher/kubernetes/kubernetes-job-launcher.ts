@@ -7,6 +7,7 @@ import {
   type BatchJob,
   type DestinationRule,
   type KubeObject,
+  type OwnerReference,
   type PersistentVolumeClaim,
   type Pod,
   type Resource,
@@ -27,6 +28,7 @@ import {
   type KubernetesSettings,
   ownerOf,
   serviceOf,
+  signingKeysOf,
 } from './resources.js';
 
 /** Milliseconds between two looks at a log that has not begun, and at objects that are going away. */
@@ -36,6 +38,8 @@ const PATIENCE = 30_000;
 /** Milliseconds that a cluster gets to make a pod before it is asked why it does not. */
 const EVENTS_AFTER = 2000;
 const SSH_PORT = 22;
+/** Names the Secret with signing keys that a Job has. */
+const KEYS_ANNOTATION = 'cray-ims/signing-keys';
 
 export interface KubernetesLauncherOptions {
   settings: KubernetesSettings;
@@ -86,14 +90,16 @@ export class KubernetesJobLauncher extends JobLauncher {
       if (!job.spec.suspend) return;
       const owner = ownerOf(job);
       const storeCa = await this.options.readStoreCa();
-      await Promise.all([
+      const [keys] = await Promise.all([
+        this.copySigningKeys(spec, owner),
         this.make(RESOURCE.configMap, configMapOf(spec, settings, owner, storeCa)),
         this.make(RESOURCE.claim, claimOf(spec, settings, owner)).then((made) => made && this.claims.learn(made)),
         this.make(RESOURCE.service, serviceOf(spec, settings, owner)).then((made) => made && this.services.learn(made)),
         this.makeDestinationRule(() => destinationRuleOf(spec, settings, owner)),
       ]);
       this.jobs.forget(job.metadata.name);
-      this.jobs.learn(await this.client.patch(RESOURCE.job, job.metadata.name, { spec: { suspend: false } }));
+      const change = { metadata: { annotations: { [KEYS_ANNOTATION]: keys } }, spec: { suspend: false } };
+      this.jobs.learn(await this.client.patch(RESOURCE.job, job.metadata.name, change));
     }, spec.job_id);
   }
 
@@ -134,6 +140,18 @@ export class KubernetesJobLauncher extends JobLauncher {
     if (await this.client.offers(RESOURCE.destinationRule.api)) await this.make(RESOURCE.destinationRule, build());
   }
 
+  /** Pods have no secrets of another namespace. Returns the name of the copy; null where the job gets none. */
+  private async copySigningKeys(spec: JobSpec, owner: OwnerReference): Promise<string | null> {
+    if (spec.job_type !== 'create') return null;
+    const { settings } = this.options;
+    const { secret, namespace } = settings.signingKeys;
+    const keys = await this.client.get(RESOURCE.secret, secret, namespace);
+    if (!keys) return null;
+    const copy = signingKeysOf(spec, settings, owner, keys);
+    await this.make(RESOURCE.secret, copy);
+    return copy.metadata.name;
+  }
+
   override async observe(jobId: string): Promise<Observation> {
     const names = namesOf(jobId);
     const [job, claims, pods] = await Promise.all([this.findJob(jobId), this.claims.all(), this.podsOf(jobId)]);
@@ -146,7 +164,8 @@ export class KubernetesJobLauncher extends JobLauncher {
     const observation = observationOf(parts, new Date(), this.options.pendingSeconds);
     if (observation.state !== 'running') return observation;
     const externalIp = await this.externalIpOf(jobId);
-    return externalIp === null ? observation : { ...observation, externalIp };
+    const secret = job?.metadata.annotations?.[KEYS_ANNOTATION];
+    return { ...observation, ...(externalIp !== null && { externalIp }), ...(secret && { secret }) };
   }
 
   /** What the watch does not know may have been made just now, by a server that has died since: only the cluster can say that it is not there. */

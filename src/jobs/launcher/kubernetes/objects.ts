@@ -34,6 +34,11 @@ export interface ConfigMap extends KubeObject {
   data: Record<string, string>;
 }
 
+export interface Secret extends KubeObject {
+  /** Contents in base64, by the name of a file. */
+  data?: Record<string, string>;
+}
+
 export interface Service extends KubeObject {
   spec: {
     type: 'LoadBalancer';
@@ -201,6 +206,7 @@ export const RESOURCE = {
   job: resource<BatchJob>('/apis/batch/v1', 'jobs'),
   pod: resource<Pod>('/api/v1', 'pods'),
   configMap: resource<ConfigMap>('/api/v1', 'configmaps'),
+  secret: resource<Secret>('/api/v1', 'secrets'),
   service: resource<Service>('/api/v1', 'services'),
   claim: resource<PersistentVolumeClaim>('/api/v1', 'persistentvolumeclaims'),
   event: resource<Event>('/api/v1', 'events'),

@@ -2,6 +2,8 @@
 export interface PolicyRule {
   apiGroups: string[];
   resources: string[];
+  /** Objects that it is for; all where it is not there. */
+  resourceNames?: string[];
   verbs: string[];
 }
 
@@ -17,8 +19,15 @@ export const PERMISSIONS: readonly PolicyRule[] = [
     verbs: ['create', 'delete', 'list', 'watch'],
   },
   { apiGroups: [''], resources: ['configmaps'], verbs: ['create', 'delete'] },
+  // They go with the Job that owns them.
+  { apiGroups: [''], resources: ['secrets'], verbs: ['create'] },
   { apiGroups: [''], resources: ['pods'], verbs: ['list', 'patch', 'watch'] },
   { apiGroups: [''], resources: ['pods/log'], verbs: ['get'] },
   { apiGroups: [''], resources: ['events'], verbs: ['list'] },
   { apiGroups: ['networking.istio.io'], resources: ['destinationrules'], verbs: ['create', 'delete'] },
 ];
+
+/** What it may do besides in the namespace of the Secret with the signing keys of the site: read that one. */
+export function signingKeysPermissions(secret: string): PolicyRule[] {
+  return [{ apiGroups: [''], resources: ['secrets'], resourceNames: [secret], verbs: ['get'] }];
+}

@@ -4,7 +4,7 @@ import { SPEC_FILE } from '../../../protocol/signals.js';
 import { CONTAINER_OF_PHASE } from '../container-names.js';
 import { LaunchRefused } from '../job-launcher.js';
 import { planPhases } from '../phase-plan.js';
-import { resourceNames } from '../resource-names.js';
+import { resourceNames, signingKeysName } from '../resource-names.js';
 import type {
   BatchJob,
   ConfigMap,
@@ -17,6 +17,7 @@ import type {
   PodSpec,
   PullPolicy,
   Resources,
+  Secret,
   SecurityContext,
   Service,
   Toleration,
@@ -47,8 +48,8 @@ export interface KubernetesSettings {
   workerImage: string;
   /** The worker with what builds from recipes need. */
   builderImage: string | null;
-  /** Secret in the namespace of jobs with the public keys by which packages are checked; it may be missing. */
-  signingKeysSecret: string;
+  /** Secret with the public keys by which packages are checked; it may be missing. */
+  signingKeys: { namespace: string; secret: string };
   pullPolicy: PullPolicy;
   /** Seconds for which the cluster keeps a Job that has ended, with its pod and disk. */
   podRetentionSeconds: number;
@@ -134,6 +135,21 @@ export function configMapOf(
       authorized_keys: spec.public_key,
       ...(storeCa !== null && { [STORE_CA_FILE]: storeCa }),
     },
+  };
+}
+
+/** The keys of the site, in the namespace of the pod that needs them. */
+export function signingKeysOf(
+  spec: JobSpec,
+  settings: KubernetesSettings,
+  owner: OwnerReference,
+  { data }: Secret,
+): Secret {
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: metadataOf(spec, signingKeysName(spec.job_id), settings, owner),
+    data: { ...data },
   };
 }
 
@@ -229,7 +245,7 @@ function podOf(spec: JobSpec, settings: KubernetesSettings): PodSpec {
       { name: 'spec', configMap: { name: names.kubernetes_configmap } },
       { name: 'work', persistentVolumeClaim: { claimName: names.kubernetes_pvc } },
       ...(spec.job_type === 'create'
-        ? [{ name: 'keys', secret: { secretName: settings.signingKeysSecret, optional: true } }]
+        ? [{ name: 'keys', secret: { secretName: signingKeysName(spec.job_id), optional: true } }]
         : []),
     ],
   };

@@ -2,6 +2,7 @@ import { buildDemoImage } from '../../src/quickstart/demo-image.js';
 import type { JobView } from '../../src/quickstart/api.js';
 import { expectPlayed, play } from '../support/ansible.js';
 import { Cluster } from '../support/cluster.js';
+import { asArchive } from '../support/tar-archive.js';
 import { System, until } from '../support/system.js';
 
 /*
@@ -100,6 +101,24 @@ describe.each([
     await system.api.request('DELETE', `/jobs/${job.id}`);
   }, 90_000);
 });
+
+it.each([false, true])(
+  'takes a rootfs that is a tar archive (dkms %s)',
+  async (require_dkms) => {
+    const source = await buildDemoImage(system.file(`tar-${require_dkms}`), {});
+    const image = asArchive(source, system.file(`tar-${require_dkms}.rootfs`), '--zstd');
+    const { id } = await system.startJob(await system.addImage({ image }), keyId, { require_dkms });
+    await system.ssh(
+      await waitForShell(id),
+      'echo changed > /mnt/image/image-root/etc/motd; touch /mnt/image/complete',
+    );
+    const { resultant_image_id } = await system.waitFor(id, 'success', 60);
+    const differences = await system.differences(source.rootfs, await system.rootfsOf(resultant_image_id!));
+    expect(differences.map((line) => line.replace(/^\S+\s+/, ''))).toEqual(['etc/', 'etc/motd']);
+    await cluster.deleteJob(system, id);
+  },
+  240_000,
+);
 
 it('is a host of Ansible', async () => {
   const { id } = await system.startJob(await system.addImage(), keyId);

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { ARTIFACT_TYPE } from '../../src/protocol/image-manifest.js';
 import type { JobView } from '../../src/quickstart/api.js';
-import { DEMO_RECIPE } from '../../src/quickstart/demo-recipe.js';
+import { DEMO_RECIPE, packRecipe } from '../../src/quickstart/demo-recipe.js';
 import { BuildSite } from '../support/build-site.js';
 import { type Certificate, RepositoryServer } from '../support/repository.js';
 import { freePorts } from '../support/ports.js';
@@ -138,6 +138,38 @@ describe('a create job', () => {
     expect(Object.keys(image)).not.toContain('recipe');
   });
 });
+
+it('starts from what ims-load-artifacts registers and `cray ims jobs create` asks for', async () => {
+  const ask = async <T>(method: string, at: string, body: object): Promise<T> => {
+    const headers = { 'content-type': 'application/json' };
+    const answer = await fetch(`${system.url}${at}`, { method, headers, body: JSON.stringify(body) });
+    expect([at, answer.ok]).toEqual([at, true]);
+    return (await answer.json()) as T;
+  };
+  const { id: recipeId } = await ask<{ id: string }>('POST', '/recipes', {
+    recipe_type: 'kiwi-ng',
+    linux_distribution: 'sles15',
+    name: 'cray-shasta-compute',
+    template_dictionary: site.valuesOf(site.repository.url),
+  });
+  const body = await readFile(await packRecipe(DEMO_RECIPE, system.file('compute.tgz')));
+  const location = { bucket: 'ims', key: `recipes/${recipeId}/recipe.tar.gz` };
+  const metadata = { md5sum: createHash('md5').update(body).digest('hex') };
+  const { etag } = await system.store.put(location, { body, metadata });
+  const link = { path: `s3://ims/${location.key}`, etag, type: 's3' };
+  await ask('PATCH', `/recipes/${recipeId}`, { link });
+  const { id } = await ask<{ id: string }>('POST', '/apis/ims/v3/jobs', {
+    job_type: 'create',
+    artifact_id: recipeId,
+    public_key_id: await system.addKey(),
+    image_root_archive_name: 'compute',
+    initrd_file_name: 'initrd',
+    kernel_parameters_file_name: 'kernel-parameters',
+  });
+  const { resultant_image_id } = await system.waitFor(id, 'success', 120);
+  const image = await system.api.request('GET', `/images/${resultant_image_id}`);
+  expect(image).toMatchObject({ name: 'compute', arch: 'x86_64', recipe: { id: recipeId, etag } });
+}, 180_000);
 
 it('installs by dnf where the recipe says so', async () => {
   const config = DEMO_RECIPE['config.xml']!.replace('>zypper<', '>dnf4<').replace('name="zypper"', 'name="dnf"');

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { buildDemoImage, type DemoImage } from '../../src/quickstart/demo-image.js';
 import type { JobView } from '../../src/quickstart/api.js';
 import { System } from '../support/system.js';
-import { writeTar } from '../support/tar-archive.js';
+import { asArchive, writeTar } from '../support/tar-archive.js';
 
 /** Changes one file by a job, and waits for its image. */
 async function customize(system: System, imageId: string, jail = false): Promise<JobView> {
@@ -23,15 +23,6 @@ async function expectOneChange(system: System, source: string, job: JobView): Pr
   const others = (await system.differences(source, rootfs)).filter((line) => !/ (etc|tmp)\/$| etc\/cray\//.test(line));
   expect(others).toEqual(['>f+++++++++ etc/motd']);
   return rootfs;
-}
-
-/** The image with its rootfs as an archive. */
-async function asArchive(image: DemoImage, file: string, options: string): Promise<DemoImage> {
-  const tree = `${file}.tree`;
-  execFileSync('unsquashfs', ['-no-progress', '-quiet', '-dest', tree, image.rootfs], { stdio: 'ignore' });
-  const all = ['--create', '--file', file, '--format=pax', '--xattrs', '--xattrs-include=*', '--numeric-owner'];
-  execFileSync('tar', [...all, ...options.split(' '), '--directory', tree, '.']);
-  return { ...image, rootfs: file };
 }
 
 /**
@@ -92,7 +83,7 @@ describe('a rootfs that is a tar archive', () => {
   ])(
     'is customized like any other: jail $jail, $options',
     async ({ jail, options }) => {
-      const image = await asArchive(source, system.file(`rootfs-${jail}`), options);
+      const image = asArchive(source, system.file(`rootfs-${jail}`), options);
       const job = await customize(system, await system.addImage({ image }), jail);
       expect(job.packing).toMatchObject({ method: 'full', bytes_reused: 0 });
       const rootfs = await expectOneChange(system, source.rootfs, job);

@@ -55,8 +55,15 @@ function printStages(title: string, stages: readonly Stage[]): void {
     print(`  ${seconds.toFixed(2).padStart(7)} s  ${whose.padEnd(10)}  ${name}`);
 }
 
-const logsOf = async (system: System, id: string, container: string) =>
-  (await fetch(`${system.url}/v3/jobs/${id}/logs?container=${container}`)).text();
+/** The log of a container with this in it. A node tells of what its containers do about once in a second, and until then there is no log. */
+async function logsOf(system: System, id: string, container: string, awaited: RegExp): Promise<string> {
+  let log = '';
+  await until(`${container} has printed ${String(awaited)}`, async () => {
+    log = await (await fetch(`${system.url}/v3/jobs/${id}/logs?container=${container}`)).text();
+    return awaited.test(log);
+  });
+  return log;
+}
 
 /** Starts a job and waits until its shell lets somebody in. */
 async function open(system: System, imageId: string, keyId: string): Promise<JobView> {
@@ -80,7 +87,8 @@ async function measureOne(cluster: Cluster, system: System, imageId: string, key
   const asked = Date.now();
   const job = await open(system, imageId, keyId);
   const entered = Date.now();
-  const [prepare, shell] = [await logsOf(system, job.id, 'prepare'), await logsOf(system, job.id, 'sshd')];
+  const prepare = await logsOf(system, job.id, 'prepare', /done/);
+  const shell = await logsOf(system, job.id, 'sshd', /waits for the user/);
   const launched = timeOf(system.log, new RegExp(`${job.id}.*"launched"|"launched".*${job.id}`));
   printStages(
     `${title}: POST to the first command by ssh`,
@@ -96,11 +104,12 @@ async function measureOne(cluster: Cluster, system: System, imageId: string, key
   const touched = Date.now();
   await complete(system, job);
   const succeeded = Date.now();
-  const sidecar = await logsOf(system, job.id, 'buildenv-sidecar');
+  const sidecar = await logsOf(system, job.id, 'buildenv-sidecar', /registered/);
+  const closed = await logsOf(system, job.id, 'sshd', /the shell is closed/);
   printStages(
     `${title}: complete to success`,
     stagesOf(touched, [
-      ['the shell is closed', 'ours', timeOf(await logsOf(system, job.id, 'sshd'), /the shell is closed/)],
+      ['the shell is closed', 'ours', timeOf(closed, /the shell is closed/)],
       ['the image is packed, uploaded and registered', 'ours', timeOf(sidecar, /registered/)],
       ['the client sees it', 'ours', succeeded],
     ]),

@@ -8,7 +8,7 @@ import { readMergedTree } from '../dist/src/worker/squashfs/merged-tree.js';
 /*
  * Packs an image root in a process of its own, as a worker does, and prints what that took. It runs what was compiled, so that nothing but packing
  * takes time and memory. Arguments: `delta`, source, merged, upper, index, output and the level of compression; or `full`, directory,
- * output, compression and level.
+ * output, compression and level; 0 for its default.
  */
 
 /** As JOB_PACK_MEMORY_MIB has it. */
@@ -17,7 +17,7 @@ const { signal } = new AbortController();
 
 /** Returns also how many bytes are sent to a store that copies the others itself. */
 async function packDelta([source, merged, upper, index, output, level]) {
-  const plan = await DeltaPlan.make({ source, level: Number(level), signal }, (image) =>
+  const plan = await DeltaPlan.make({ source, level: Number(level) || null, signal }, (image) =>
     readMergedTree(image, { merged, upper, index }),
   );
   const report = await packPlan(plan, { output, ...RESOURCES });
@@ -27,7 +27,7 @@ async function packDelta([source, merged, upper, index, output, level]) {
 }
 
 async function packWhole([root, output, compression, level]) {
-  const target = { compression, level: Number(level), blockSize: 131_072 };
+  const target = { compression, level: Number(level) || null, blockSize: 131_072 };
   const report = await packFull({ root, output, target, signal, ...RESOURCES });
   return { report, sent: report.bytes };
 }

@@ -19,7 +19,7 @@ import type { ImageReport } from '../src/worker/squashfs/pack-report.js';
 import { Lab } from '../test/support/squashfs-lab.js';
 
 /*
- * What packing a customized image costs: `npm run bench:pack -- [--size small] [--runs N] [--change PERCENT] [--sources gzip] [--tree DIRECTORY]
+ * What packing a customized image costs: `npm run bench:pack -- [--size small] [--runs N] [--change PERCENT] [--sources gzip,xz,…] [--tree DIRECTORY]
  * [--files N]`, as root. It makes a Debian tree with mmdebstrap (or takes the one that it is given, or makes one of so many small files), packs it
  * as a source, changes about one percent of its bytes above an overlay, and packs the result from the blocks of the source, all of it by our own
  * packer, and by mksquashfs: with our settings, and as the original does. Then it packs the tree itself, as a build leaves it. All is in the page cache. The trees that come
@@ -43,10 +43,13 @@ const PACKAGES: Record<string, string> = {
   full: 'linux-image-amd64,initramfs-tools,zstd,openssh-server,python3,build-essential,git,sudo',
   small: 'openssh-server',
 };
-/** Sources, and what mksquashfs packs results with: as the original does, and by our settings. */
+/** Sources, and what mksquashfs packs results with: as the original does, and by our settings. Level 0 is the default of the compression. */
 const SOURCES = [
   { compression: 'gzip', plain: '-comp gzip', tuned: '-comp gzip -Xcompression-level 6 -mem 512M', level: 6 },
   { compression: 'zstd', plain: '-comp zstd', tuned: '-comp zstd -Xcompression-level 3 -mem 512M', level: 3 },
+  { compression: 'xz', plain: '-comp xz', tuned: '-comp xz -mem 512M', level: 0 },
+  { compression: 'lzo', plain: '-comp lzo', tuned: '-comp lzo -mem 512M', level: 0 },
+  { compression: 'lz4', plain: '-comp lz4', tuned: '-comp lz4 -mem 512M', level: 0 },
 ];
 
 /** Files that are removed. */

@@ -33,7 +33,6 @@ export const ONE_MACHINE_ONLY: readonly EnvName[] = [
   'JOB_SSH_PORTS',
   'JOB_SSH_LISTEN_ADDRESS',
   'JOB_SSH_HOST',
-  'JOB_EMULATION',
   'JOB_KIWI_DIR',
   'JOB_SIGNING_KEYS_DIR',
 ];

@@ -47,6 +47,8 @@ export interface Config {
     readonly memSizeGib: number;
     readonly customerAccess: { readonly subnet: string; readonly domain: string; readonly addressPool: string };
     readonly enableDkms: boolean;
+    /** Whether emulators are registered for images of another architecture. */
+    readonly emulation: boolean;
     readonly kataRuntime: string;
     readonly aarch64Runtime: string;
     /** Path of a PEM file; null where none was named. */
@@ -96,8 +98,6 @@ export interface Config {
       readonly diskReserveMib: number;
       /** Where the Python environment with KIWI-NG is kept. */
       readonly kiwiDir: string;
-      /** Whether emulators are registered for images of another architecture. */
-      readonly emulation: boolean;
     };
   };
 }
@@ -263,6 +263,7 @@ function nestJobs(values: EnvValues): Config['jobs'] {
       addressPool: values.JOB_CUSTOMER_ACCESS_NETWORK_ACCESS_POOL,
     },
     enableDkms: values.JOB_ENABLE_DKMS,
+    emulation: values.JOB_EMULATION,
     kataRuntime: values.JOB_KATA_RUNTIME,
     aarch64Runtime: values.JOB_AARCH64_RUNTIME,
     caCertificateFile: values.CA_CERT ?? null,
@@ -291,7 +292,6 @@ function nestJobs(values: EnvValues): Config['jobs'] {
       host: values.JOB_SSH_HOST ?? values.JOB_SSH_LISTEN_ADDRESS,
       diskReserveMib: values.JOB_DISK_RESERVE_MIB,
       kiwiDir: path.resolve(values.JOB_KIWI_DIR ?? path.join(values.STATE_DIR, 'kiwi')),
-      emulation: values.JOB_EMULATION,
     },
   };
 }

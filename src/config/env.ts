@@ -186,7 +186,7 @@ const variables = {
     'Directory for the Python environment with KIWI-NG, in which recipes are built. The first create job makes it, or `npm run setup:create`. Unset: `kiwi` below STATE_DIR.',
   ),
   JOB_EMULATION: flag(
-    'Whether programs of images of another architecture are run by qemu-user. The first job that needs it registers the emulator, for the whole machine.',
+    'Whether programs of images of another architecture are run by qemu-user. The first job that needs it registers the emulator, for all that the kernel runs: that of the machine, or of the node or virtual machine of its pod.',
     'false',
   ),
   JOB_SIGNING_KEYS_DIR: text(

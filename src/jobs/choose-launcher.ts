@@ -41,8 +41,10 @@ async function localLauncher(config: Config, surroundings: JobSurroundings): Pro
       UV_THREADPOOL_SIZE: String(Math.max(4, availableParallelism())),
       KIWI_DIR: local.kiwiDir,
       SIGNING_KEYS_DIR: config.jobs.recipes.signingKeysDir ?? '',
+      EMULATION: String(config.jobs.emulation),
     },
     ...local,
+    emulation: config.jobs.emulation,
     findLocalFile: (location) => surroundings.findLocalFile(location),
   });
   await launcher.sweep();
@@ -66,6 +68,7 @@ async function kubernetesLauncher({ jobs, s3 }: Config): Promise<JobLauncher> {
       aarch64Runtime: jobs.aarch64Runtime,
       store: { endpoint: endpoint!, region, sslValidate },
       diskReserveMib: jobs.local.diskReserveMib,
+      emulation: jobs.emulation,
       pod: pod as PodSettings,
     },
     pendingSeconds,

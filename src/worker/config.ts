@@ -22,6 +22,8 @@ export interface WorkerConfig {
   kiwiDirectory: string | null;
   /** Public keys by which packages are checked; null for none. */
   signingKeysDirectory: string | null;
+  /** Whether programs of another architecture are to be run by an emulator. */
+  emulation: boolean;
 }
 
 function variable(name: string): string {
@@ -62,5 +64,6 @@ export function readWorkerConfig([phase, specFile]: readonly string[]): WorkerCo
     diskReserve: Number(variable('DISK_RESERVE_MIB')) * 1024 * 1024,
     kiwiDirectory: process.env['KIWI_DIR'] || null,
     signingKeysDirectory: process.env['SIGNING_KEYS_DIR'] || null,
+    emulation: process.env['EMULATION'] === 'true',
   };
 }

@@ -4,6 +4,7 @@ import type { CreatePhase, CreateSpec, CustomizePhase, CustomizeSpec, PhaseName 
 import { SystemCommands } from './commands.js';
 import { readWorkerConfig, type WorkerConfig } from './config.js';
 import { Disk } from './disk.js';
+import { provideEmulator } from './emulation.js';
 import { failureReason } from './failure-reason.js';
 import { HttpImsClient, type ImsClient, ImsUnreachable, JobIsOver } from './ims-client.js';
 import { JobDirectory } from './job-directory.js';
@@ -29,6 +30,9 @@ const CREATE: Record<CreatePhase, CreatePhaseRun> = {
   finish: finishBuild,
 };
 
+/** Phases that run programs of the image. */
+const WITH_PROGRAMS: ReadonlySet<PhaseName> = new Set(['build-image', 'shell']);
+
 const log = lineLog((line) => process.stdout.write(line));
 
 /** Runs what a phase is for jobs of this type. The context is handed on as it is: what a launcher did not give is missed only where it is used. */
@@ -46,12 +50,14 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
   // Paths in mount options are relative to this one: there is no way to write every path into them.
   process.chdir(directory.path);
   log('begins', { phase, job_id: job.job_id });
+  const commands = new SystemCommands();
   try {
+    if (config.emulation && WITH_PROGRAMS.has(phase)) await provideEmulator(job.arch, commands);
     await runPhase(phase, {
       job,
       place,
       directory,
-      commands: new SystemCommands(),
+      commands,
       ims,
       get store() {
         if (!store) throw new Error(`the phase ${phase} was given no artifact store`);

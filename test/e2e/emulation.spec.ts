@@ -1,57 +1,17 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
-import path from 'node:path';
+import { writeFile } from 'node:fs/promises';
 import { buildDemoRepository } from '../../src/quickstart/demo-repository.js';
 import { aarch64Program } from '../support/aarch64-program.js';
 import { BuildSite } from '../support/build-site.js';
+import { addForeignImage, findObstacle, isEmulating, MADE_BY, unregister } from '../support/emulation.js';
 import { RepositoryServer } from '../support/repository.js';
-
-const BINFMT = '/proc/sys/fs/binfmt_misc';
-const EMULATOR = path.join(BINFMT, 'qemu-aarch64');
-/** Where programs of the tests tell on which machine they ran. */
-const MADE_BY = '/made-by';
-
-/** Whether binfmt_misc was mounted before these tests. */
-const wasMounted = existsSync(path.join(BINFMT, 'register'));
-
-/** Why these tests cannot run here; null where they can. */
-function findObstacle(): string | null {
-  if (process.arch !== 'x64') return 'this machine is not of x86_64';
-  if (existsSync(EMULATOR)) return 'qemu-aarch64 is registered already, and is not ours to remove';
-  if (!existsSync('/usr/lib/binfmt.d/qemu-aarch64.conf')) return 'qemu-user-static is not installed';
-  if (wasMounted) return null;
-  try {
-    execFileSync('mount', ['-t', 'binfmt_misc', 'none', BINFMT], { stdio: 'pipe' });
-    execFileSync('umount', [BINFMT]);
-    return null;
-  } catch {
-    return 'binfmt_misc cannot be mounted here';
-  }
-}
 
 const obstacle = findObstacle();
 if (obstacle) console.warn(`emulation is not tested: ${obstacle}`);
 
-/** The emulator is registered for the whole machine: what a test has registered goes with it. */
-function unregister(): void {
-  if (existsSync(EMULATOR)) writeFileSync(EMULATOR, '-1');
-  if (!wasMounted && existsSync(path.join(BINFMT, 'register'))) execFileSync('umount', [BINFMT]);
-}
+/** Where the tests have a program of aarch64 in an image. */
+const PROGRAM = 'opt/program';
 
-/** Puts a program of aarch64 into the root of an image. */
-async function addProgram(root: string): Promise<void> {
-  await mkdir(path.join(root, 'opt'), { recursive: true });
-  await writeFile(path.join(root, 'opt/program'), aarch64Program(MADE_BY), { mode: 0o755 });
-}
-
-async function addImage({ system }: BuildSite): Promise<string> {
-  const imageId = await system.addImage({ prepare: addProgram });
-  await system.api.request('PATCH', `/images/${imageId}`, { arch: 'aarch64' });
-  return imageId;
-}
-
-describe('without JOB_EMULATION', () => {
+(obstacle ? describe.skip : describe)('without JOB_EMULATION', () => {
   let site: BuildSite;
 
   beforeAll(async () => {
@@ -61,18 +21,15 @@ describe('without JOB_EMULATION', () => {
 
   const REFUSED = /^this machine cannot run \w+ jobs: programs of aarch64 do not run here: .* set JOB_EMULATION=true/;
 
-  (process.arch === 'x64' && !existsSync(EMULATOR) ? it : it.skip)(
-    'jobs that run programs of another architecture end with what to do, and nothing is registered',
-    async () => {
-      const recipeId = await site.addRecipe({ arch: 'aarch64' });
-      const build = await site.startJob(recipeId);
-      expect((await site.system.waitFor(build.id, 'error')).status_reason).toMatch(REFUSED);
-      const jailed = await site.customize(await addImage(site), { ssh_containers: [{ name: 'a', jail: true }] });
-      expect((await site.system.waitFor(jailed.id, 'error')).status_reason).toMatch(REFUSED);
-      expect(existsSync(EMULATOR)).toBe(false);
-    },
-    60_000,
-  );
+  it('jobs that run programs of another architecture end with what to do, and nothing is registered', async () => {
+    const recipeId = await site.addRecipe({ arch: 'aarch64' });
+    const build = await site.startJob(recipeId);
+    expect((await site.system.waitFor(build.id, 'error')).status_reason).toMatch(REFUSED);
+    const imageId = await addForeignImage(site.system, PROGRAM);
+    const jailed = await site.customize(imageId, { ssh_containers: [{ name: 'a', jail: true }] });
+    expect((await site.system.waitFor(jailed.id, 'error')).status_reason).toMatch(REFUSED);
+    expect(isEmulating()).toBe(false);
+  }, 60_000);
 });
 
 (obstacle ? describe.skip : describe)('with JOB_EMULATION', () => {
@@ -88,16 +45,28 @@ describe('without JOB_EMULATION', () => {
 
   it('programs of an aarch64 image run in the shell', async () => {
     const { system } = site;
-    const { id, arch } = await site.customize(await addImage(site));
+    const { id, arch } = await site.customize(await addForeignImage(system, PROGRAM));
     expect(arch).toBe('aarch64');
     const job = await system.waitFor(id, 'waiting_on_user');
-    expect(readFileSync(EMULATOR, 'utf8')).toMatch(/^enabled/);
+    expect(isEmulating()).toBe(true);
     const root = '/mnt/image/image-root';
-    expect(await system.ssh(job, `chroot ${root} /opt/program && cat ${root}${MADE_BY}; echo $IMS_ARCH`)).toMatchObject(
-      { code: 0, stdout: 'aarch64aarch64\n' },
-    );
+    expect(await system.ssh(job, `chroot ${root} /${PROGRAM} && cat ${root}${MADE_BY}; echo $IMS_ARCH`)).toMatchObject({
+      code: 0,
+      stdout: 'aarch64aarch64\n',
+    });
     await system.ssh(job, 'touch /mnt/image/failed');
     await system.waitFor(id, 'error');
+  }, 90_000);
+
+  it('the shell of a jail is that of an aarch64 image', async () => {
+    const { system } = site;
+    // Whatever this shell is asked for, it writes where it runs to the file that ends the job.
+    const imageId = await addForeignImage(system, 'bin/bash', '/tmp/complete');
+    const shell = { ssh_containers: [{ name: 'a', jail: true }] };
+    const { id } = await site.customize(imageId, { ...shell, kernel_file_name: 'vmlinuz-1' });
+    const job = await system.waitFor(id, 'waiting_on_user');
+    expect(await system.ssh(job, 'uname -m')).toEqual({ code: 0, stdout: '', stderr: '' });
+    await system.waitFor(id, 'success');
   }, 90_000);
 
   it('an aarch64 image is built, and its scripts run on that machine', async () => {

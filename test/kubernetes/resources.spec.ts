@@ -175,6 +175,22 @@ describe('the Job of a build', () => {
   });
 });
 
+it.each([
+  ['a build', aCreateSpec({ arch: 'aarch64', require_dkms: true }), ['build-image', 'buildenv-sidecar']],
+  ['a shell that may mount', aJobSpec({ arch: 'aarch64', require_dkms: true }), ['buildenv-sidecar', 'sshd']],
+  ['a shell that may not', aJobSpec(), []],
+])('the emulator of %s can be registered by containers that are privileged', (_what, job, expected) => {
+  const emulating = (settings: KubernetesSettings) => {
+    const { initContainers, containers } = jobOf(job, settings).spec.template.spec;
+    return [...initContainers, ...containers]
+      .filter(({ env }) => env.some(({ name, value }) => name === 'EMULATION' && value === 'true'))
+      .map(({ name }) => name);
+  };
+  expect(emulating(kubernetesSettings({ emulation: true }))).toEqual(expect.arrayContaining(expected));
+  expect(emulating(kubernetesSettings({ emulation: true }))).not.toContain('prepare');
+  expect(emulating(kubernetesSettings())).toEqual([]);
+});
+
 describe('the Job', () => {
   const pod = (values: Partial<CustomizeSpec> = {}, settings: Partial<KubernetesSettings> = {}) =>
     jobOf(spec(values), kubernetesSettings(settings)).spec.template.spec;

@@ -17,6 +17,7 @@ export function kubernetesSettings(values: Partial<KubernetesSettings> = {}): Ku
     storeSecret: 'ims-s3-credentials',
     store: { endpoint: 'http://rgw.local:8080', region: 'us-east-1', sslValidate: true },
     diskReserveMib: 64,
+    emulation: false,
     pod: {},
     ...values,
   };

@@ -64,6 +64,8 @@ export interface KubernetesSettings {
   storeSecret: string;
   store: { endpoint: string; region: string; sslValidate: boolean | string };
   diskReserveMib: number;
+  /** Whether programs of images of another architecture than the node's are run by an emulator. */
+  emulation: boolean;
   pod: PodSettings;
 }
 
@@ -287,7 +289,7 @@ function containerOf(phase: PhaseName, spec: JobSpec, settings: KubernetesSettin
     image: imageOf(spec, settings),
     imagePullPolicy: settings.pullPolicy,
     args: [phase, `${POD_PATHS.spec}/${SPEC_FILE}`],
-    env: environmentOf(phase, settings),
+    env: environmentOf(phase, spec, settings),
     volumeMounts: [{ name: 'spec', mountPath: POD_PATHS.spec, readOnly: true }, ...workMounts(phase, spec)],
     resources: resourcesOf(phase, spec, settings),
     securityContext: securityOf(phase, spec),
@@ -314,7 +316,7 @@ function workMounts(phase: PhaseName, { job_type }: JobSpec): VolumeMount[] {
 /** Phases that need the artifact store. Whatever else runs, as scripts of a recipe do, has no keys of it. */
 const WITH_STORE: ReadonlySet<PhaseName> = new Set(['fetch-image', 'fetch-recipe', 'finish']);
 
-function environmentOf(phase: PhaseName, settings: KubernetesSettings): EnvVar[] {
+function environmentOf(phase: PhaseName, spec: JobSpec, settings: KubernetesSettings): EnvVar[] {
   const common: EnvVar[] = [
     { name: 'JOB_DIRECTORY', value: POD_PATHS.directory },
     { name: 'JOB_SANDBOX', value: 'pod' },
@@ -322,6 +324,8 @@ function environmentOf(phase: PhaseName, settings: KubernetesSettings): EnvVar[]
     { name: 'AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED', value: 'true' },
     // Threads that compress; without a limit this is what the node has. Node reads it before any program can set it.
     { name: 'UV_THREADPOOL_SIZE', valueFrom: { resourceFieldRef: { resource: 'limits.cpu' } } },
+    // Others cannot register it.
+    ...(settings.emulation && securityOf(phase, spec).privileged ? [{ name: 'EMULATION', value: 'true' }] : []),
   ];
   if (phase === 'build-image') return [...common, { name: 'SIGNING_KEYS_DIR', value: POD_PATHS.signingKeys }];
   return WITH_STORE.has(phase) ? [...common, ...storeEnvironment(settings)] : common;

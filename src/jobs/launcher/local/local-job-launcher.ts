@@ -11,7 +11,7 @@ import { CONTAINER_OF_PHASE } from '../container-names.js';
 import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
 import { JobCgroups, limitsOf } from './job-cgroup.js';
 import { type PhasePlan, planPhases } from '../phase-plan.js';
-import { registerEmulator, runsProgramsOf } from './emulation.js';
+import { runsProgramsOf } from './foreign-programs.js';
 import { COMMAND_PATH, missingForBuilds, missingRequirements } from './requirements.js';
 import { findFreePort } from './ssh-ports.js';
 import { type WorkerEnd, WorkerProcess } from './worker-process.js';
@@ -35,7 +35,7 @@ export interface LocalLauncherOptions {
   /** What the worker needs of its environment, as the address and the keys of the store. */
   workerEnvironment: Readonly<Record<string, string>>;
   maxRunning: number;
-  /** Whether programs of images of another architecture are run by emulators, which are registered for that. */
+  /** Whether workers have programs of images of another architecture run by emulators. */
   emulation: boolean;
   ports: { first: number; last: number };
   listenAddress: string;
@@ -199,14 +199,10 @@ export class LocalJobLauncher extends JobLauncher {
     if (missing.length) throw new LaunchRefused(`this machine cannot run ${spec.job_type} jobs: ${missing.join('; ')}`);
   }
 
-  /** What the job needs to run programs of its image, where it does; an emulator is registered where the operator wants that. */
+  /** What the job needs to run programs of its image, where it does. With emulation that is for the worker to provide. */
   private async missingForPrograms(spec: JobSpec): Promise<string[]> {
     const { arch, shell } = spec;
-    if (await runsProgramsOf(arch)) return [];
-    if (this.options.emulation) {
-      const refusal = await registerEmulator(arch);
-      return refusal === null ? [] : [refusal];
-    }
+    if (this.options.emulation || (await runsProgramsOf(arch))) return [];
     // Without a jail the programs of a shell are the machine's own: files can be changed all the same.
     if (spec.job_type === 'customize' && !shell?.jail) return [];
     return [

@@ -1,7 +1,7 @@
 import { chmodSync, chownSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BadArchive } from './archive/archive-content.js';
+import { BadArchive } from './archive/bad-archive.js';
 import { unpackTar } from './archive/unpack-tar.js';
 import type { Commands } from './commands.js';
 import type { Disk } from './disk.js';

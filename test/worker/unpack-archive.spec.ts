@@ -26,6 +26,7 @@ const unpackEntries = async (...entries: TarEntry[]) => unpack(await writeTar(at
 describe('an archive of a recipe', () => {
   const COMPRESSIONS = {
     'a.tar': ['--no-auto-compress'],
+    'v7.tar': ['--no-auto-compress', '--format=v7'],
     'a.tgz': ['--gzip'],
     'a.txz': ['--xz'],
     'a.tar.zst': ['--zstd'],

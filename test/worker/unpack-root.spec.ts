@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { BadArchive } from '../../src/worker/archive/archive-content.js';
+import { BadArchive } from '../../src/worker/archive/bad-archive.js';
 import { unpackTar } from '../../src/worker/archive/unpack-tar.js';
 import { SystemCommands } from '../../src/worker/commands.js';
 import { XATTR_PREFIXES } from '../../src/worker/squashfs/xattrs.js';
@@ -74,6 +74,7 @@ needsRoot('a root as an archive of GNU tar', () => {
   );
 
   it.each([
+    ['V7', 'v7', ''],
     ['ustar', 'ustar', ''],
     ['GNU', 'gnu', ''],
     ['sparse GNU', 'gnu', '--sparse'],

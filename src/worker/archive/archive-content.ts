@@ -1,14 +1,8 @@
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import type { Commands } from '../commands.js';
-
-/** The archive is none that can be unpacked, or may not be; the message completes "the archive …". */
-export class BadArchive extends Error {
-  constructor(why: string, options?: ErrorOptions) {
-    super(why, options);
-    this.name = 'BadArchive';
-  }
-}
+import { BadArchive } from './bad-archive.js';
+import { BLOCK, isHeader } from './tar-header.js';
 
 /** What the first bytes of a compressed file are, and the command that writes its content to standard output. */
 const COMPRESSIONS: readonly { magic: Buffer; command: string; args: readonly string[] }[] = [
@@ -16,9 +10,6 @@ const COMPRESSIONS: readonly { magic: Buffer; command: string; args: readonly st
   { magic: Buffer.from('fd377a585a00', 'hex'), command: 'xz', args: ['-dc', '--memlimit-decompress=1GiB'] },
   { magic: Buffer.from('28b52ffd', 'hex'), command: 'zstd', args: ['-dcq', '--memory=1024MB'] },
 ];
-
-/** Where a tar header says `ustar`. */
-const TAR_MAGIC = { offset: 257, text: 'ustar' };
 
 /** How a file is compressed that may hold a tar archive; null where it is none. */
 type Compression = (typeof COMPRESSIONS)[number] | 'none' | null;
@@ -42,14 +33,13 @@ export async function mayBeArchive(file: string): Promise<boolean> {
 function compressionOf(start: Buffer): Compression {
   const compression = COMPRESSIONS.find(({ magic }) => start.subarray(0, magic.length).equals(magic));
   if (compression) return compression;
-  const { offset, text } = TAR_MAGIC;
-  return start.toString('latin1', offset, offset + text.length) === text ? 'none' : null;
+  return isHeader(start) ? 'none' : null;
 }
 
 async function readStart(file: string): Promise<Buffer> {
   const handle = await open(file, 'r');
   try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(512), 0, 512, 0);
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(BLOCK), 0, BLOCK, 0);
     return buffer.subarray(0, bytesRead);
   } finally {
     await handle.close();

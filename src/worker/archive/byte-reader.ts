@@ -1,4 +1,4 @@
-import { BadArchive } from './archive-content.js';
+import { BadArchive } from './bad-archive.js';
 
 /** Takes bytes from a stream, in pieces of the sizes that are asked for. */
 export class ByteReader {

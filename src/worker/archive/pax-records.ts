@@ -1,4 +1,4 @@
-import { BadArchive } from './archive-content.js';
+import { BadArchive } from './bad-archive.js';
 import type { Extent } from './tar-header.js';
 
 /** Records of an extended header, in their order. Keys are text, values are bytes. */

@@ -1,4 +1,4 @@
-import { BadArchive } from './archive-content.js';
+import { BadArchive } from './bad-archive.js';
 
 /** Bytes of a header, and of what contents are padded to. */
 export const BLOCK = 512;
@@ -30,20 +30,19 @@ export interface RawHeader {
 }
 
 /**
- * Reads a header (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar, "Basic Tar Format"). Null for a block of zeros, of which two end an
+ * Reads a header (POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar, "Basic Tar Format"; V7). Null for a block of zeros, of which two end an
  * archive.
  * @throws BadArchive
  */
 export function parseHeader(block: Buffer): RawHeader | null {
-  if (block.every((byte) => byte === 0)) return null;
-  const sum = numberAt(block, 148, 8);
-  if (sum !== checksum(block, (byte) => byte) && sum !== checksum(block, (byte) => (byte << 24) >> 24))
-    throw new BadArchive('is damaged: a header of it has a wrong checksum');
+  if (isZero(block)) return null;
+  if (!hasItsSum(block)) throw new BadArchive('is damaged: a header of it has a wrong checksum');
   const type = String.fromCharCode(block[156]!);
+  const name = nameOf(block);
   return {
-    name: nameOf(block),
+    name,
     linkname: textAt(block, 157, 100),
-    type: type === '\0' ? '0' : type,
+    type: isPlain(type) ? (name.endsWith('/') ? '5' : '0') : type,
     mode: numberAt(block, 100, 8),
     uid: numberAt(block, 108, 8),
     gid: numberAt(block, 116, 8),
@@ -53,6 +52,26 @@ export function parseHeader(block: Buffer): RawHeader | null {
     minor: numberAt(block, 337, 8),
     sparse: type === 'S' ? { ...extentsAt(block, 386, 4), size: sizeAt(block, 483) } : null,
   };
+}
+
+/** Whether a tar archive may begin with this. The oldest format (V7) has no other mark than the sum of its bytes. */
+export function isHeader(start: Buffer): boolean {
+  return start.length === BLOCK && !isZero(start) && hasItsSum(start);
+}
+
+function isZero(block: Buffer): boolean {
+  return block.every((byte) => byte === 0);
+}
+
+/** Old programs added up bytes with a sign. */
+function hasItsSum(block: Buffer): boolean {
+  const sum = octal(block.subarray(148, 156));
+  return sum === checksum(block, (byte) => byte) || sum === checksum(block, (byte) => (byte << 24) >> 24);
+}
+
+/** A file, or in the oldest format a directory, whose name ends in a slash. */
+function isPlain(type: string): boolean {
+  return type === '\0' || type === '0';
 }
 
 /** Extents of the old sparse format, and whether a block with more of them follows. An extension block has 21, from its start. */

@@ -1,4 +1,4 @@
-import { BadArchive } from './archive-content.js';
+import { BadArchive } from './bad-archive.js';
 import { ByteReader, cutOff } from './byte-reader.js';
 import { countOf, pairs, PaxHeader, parsePax, type PaxRecords } from './pax-records.js';
 import { BLOCK, type Extent, extentsAt, parseHeader, type RawHeader, untilNul } from './tar-header.js';

@@ -16,7 +16,8 @@ import { basename, dirname } from 'node:path';
 import type { UnpackLimits } from '../../protocol/job-spec.js';
 import { CommandFailed, type Commands } from '../commands.js';
 import { makeNode, openBeneath, type OpenPath, setExtendedAttribute, setTimes, SystemCallFailed } from '../linux.js';
-import { BadArchive, openArchive } from './archive-content.js';
+import { BadArchive } from './bad-archive.js';
+import { openArchive } from './archive-content.js';
 import { readTar, type TarEntry, type TarHeader } from './tar-reader.js';
 
 /** What an archive held. */

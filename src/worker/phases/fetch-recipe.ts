@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import type { CreateSpec } from '../../protocol/job-spec.js';
-import { BadArchive } from '../archive/archive-content.js';
+import { BadArchive } from '../archive/bad-archive.js';
 import { CommandMissing } from '../commands.js';
 import { fetchSource } from '../fetch-source.js';
 import { JobFailure } from '../job-failure.js';

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import type { UnpackLimits } from '../../protocol/job-spec.js';
-import { BadArchive } from '../archive/archive-content.js';
+import { BadArchive } from '../archive/bad-archive.js';
 import { quoted, type Unpacked, unpackTar } from '../archive/unpack-tar.js';
 import type { Commands } from '../commands.js';
 import { openBeneath, SystemCallFailed } from '../linux.js';

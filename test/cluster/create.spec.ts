@@ -45,12 +45,11 @@ describe('a create job', () => {
     job = await system.waitFor(id, 'success', 240);
     const rootfs = await system.rootfsOf(job.resultant_image_id!);
     const packages = 'rpm --root "$A" --dbpath /var/lib/rpm -qa --qf "%{NAME}\\n" | sort';
-    const { stdout } = await system.withMounted(
-      [rootfs],
-      `${packages}; cat "$A/etc/cray/ca/certificate_authority.crt"`,
-    );
+    const files = 'cd "$A/etc"; cat config-sh images-sh cray/ca/certificate_authority.crt';
+    const { stdout } = await system.withMounted([rootfs], `${packages}; ${files}`);
     const names = ['busybox', 'cray_ca_cert', 'filesystem', 'kernel-tiny', 'motd-tiny', 'zypper'];
-    expect(stdout).toBe(`${names.join('\n')}\n${await readFile(caCertificate, 'utf8')}`);
+    const made = 'made by config.sh\nmade by images.sh\n';
+    expect(stdout).toBe(`${names.join('\n')}\n${made}${await readFile(caCertificate, 'utf8')}`);
   }, 300_000);
 
   it('runs in the containers that operators know, and keeps their logs', async () => {
@@ -60,6 +59,17 @@ describe('a create job', () => {
     const log = await fetch(`${system.url}/v3/jobs/${job.id}/logs?container=build-image`);
     expect(await log.text()).toContain('Preparing new root system');
   }, 60_000);
+
+  it('makes an image that can be customized', async () => {
+    const { id } = await site.customize(job.resultant_image_id!);
+    await system.waitFor(id, 'waiting_on_user', 120);
+    const script = 'echo customized > /mnt/image/image-root/etc/motd; touch /mnt/image/complete';
+    await cluster.exec(id, 'sshd', 'sh', '-c', script);
+    const { resultant_image_id } = await system.waitFor(id, 'success', 60);
+    const { stdout } = await system.withMounted([await system.rootfsOf(resultant_image_id!)], 'cat "$A/etc/motd"');
+    expect(stdout).toBe('customized\n');
+    await cluster.deleteJob(system, id);
+  }, 240_000);
 
   it('leaves nothing when it is deleted', () => cluster.deleteJob(system, job.id), 90_000);
 

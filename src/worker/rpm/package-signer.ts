@@ -1,4 +1,7 @@
-import { createMessage, enums, generateKey, type PrivateKey, type PublicKey, readKey, sign } from 'openpgp';
+import type { PrivateKey } from 'openpgp';
+
+/** Loaded where it is needed: it takes longer than most phases need to begin. */
+const loadOpenPgp = () => import('openpgp');
 
 /** As rpm names the owner of the key. */
 const OWNER = { name: 'cray-ims, for one build' };
@@ -12,6 +15,7 @@ export class PackageSigner {
   ) {}
 
   static async make(): Promise<PackageSigner> {
+    const { enums, generateKey } = await loadOpenPgp();
     // What every rpm that sites install knows.
     const { privateKey, publicKey } = await generateKey({
       type: 'rsa',
@@ -26,6 +30,7 @@ export class PackageSigner {
 
   /** A detached binary signature (RFC 4880, 5.2). */
   async sign(data: Buffer): Promise<Buffer> {
+    const { createMessage, enums, sign } = await loadOpenPgp();
     const signature = await sign({
       message: await createMessage({ binary: new Uint8Array(data) }),
       signingKeys: this.privateKey,
@@ -39,7 +44,8 @@ export class PackageSigner {
 
 /** The name under which rpm keeps a public key among the packages of a root: the ends of its id and of its time. */
 export async function packageOfKey(publicKey: string): Promise<string> {
-  const key: PublicKey = await readKey({ armoredKey: publicKey });
+  const { readKey } = await loadOpenPgp();
+  const key = await readKey({ armoredKey: publicKey });
   const created = Math.floor(key.getCreationTime().getTime() / 1000);
   return `gpg-pubkey-${key.getKeyID().toHex().slice(-8)}-${created.toString(16)}`;
 }

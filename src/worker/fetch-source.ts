@@ -52,8 +52,9 @@ async function digest(file: string): Promise<string> {
 
 /** Downloads the artifact; returns its md5. */
 async function download(context: PhaseContext, { what }: SourceName, target: string): Promise<string> {
-  const { job, store, disk, ims, log } = context;
+  const { job, disk, ims, log } = context;
   const { artifact, size, etag } = job.source;
+  const store = await context.openStore();
   const head = () => store.head(artifact).catch((error: unknown) => refuseMissing(error, what));
   refuseChanged(await head(), etag, what);
   await disk.expectFree(size);

@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises';
-import { S3ArtifactStore } from '../artifacts/s3-artifact-store.js';
+import type { ArtifactStore } from '../artifacts/artifact-store.js';
 import type { CreatePhase, CreateSpec, CustomizePhase, CustomizeSpec, PhaseName } from '../protocol/job-spec.js';
 import { SystemCommands } from './commands.js';
 import { readWorkerConfig, type WorkerConfig } from './config.js';
@@ -51,6 +51,7 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
   process.chdir(directory.path);
   log('begins', { phase, job_id: job.job_id });
   const commands = new SystemCommands();
+  let opened: Promise<ArtifactStore> | null = null;
   try {
     if (config.emulation && WITH_PROGRAMS.has(phase)) await provideEmulator(job.arch, commands);
     await runPhase(phase, {
@@ -59,10 +60,7 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
       directory,
       commands,
       ims,
-      get store() {
-        if (!store) throw new Error(`the phase ${phase} was given no artifact store`);
-        return new S3ArtifactStore(store);
-      },
+      openStore: () => (opened ??= openStore(phase, store)),
       disk: new Disk(directory.handOver, diskReserve),
       log,
       get kiwiDirectory() {
@@ -78,6 +76,12 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
     log('the job ended meanwhile', { phase });
     return 0;
   }
+}
+
+async function openStore(phase: PhaseName, store: WorkerConfig['store']): Promise<ArtifactStore> {
+  if (!store) throw new Error(`the phase ${phase} was given no artifact store`);
+  const { S3ArtifactStore } = await import('../artifacts/s3-artifact-store.js');
+  return new S3ArtifactStore(store);
 }
 
 /** Says why a phase failed: to the log, and to the server. */

@@ -85,9 +85,9 @@ class ImageUpload {
   }
 
   async rootfs({ copied, done }: RunningPacking, expectedSize: number): Promise<ManifestArtifact> {
-    const { store, directory, ims, job, log } = this.context;
+    const { directory, ims, job, log } = this.context;
     const stored = await uploadWhileWritten({
-      store,
+      store: await this.context.openStore(),
       location: this.locationOf('rootfs'),
       metadata: this.metadata,
       file: directory.image,
@@ -106,7 +106,8 @@ class ImageUpload {
   }
 
   async file(name: ArtifactName, file: string): Promise<ManifestArtifact> {
-    const stored = await this.context.store.put(this.locationOf(name), { body: { file }, metadata: this.metadata });
+    const store = await this.context.openStore();
+    const stored = await store.put(this.locationOf(name), { body: { file }, metadata: this.metadata });
     return this.artifact(name, stored);
   }
 
@@ -114,7 +115,8 @@ class ImageUpload {
   async manifest(artifacts: ManifestArtifact[]): Promise<ArtifactLink> {
     const manifest: ImageManifest = { artifacts, created: manifestTime(new Date()), version: '1.0' };
     const body = Buffer.from(JSON.stringify(manifest, null, 4));
-    const { etag } = await this.context.store.put(this.locationOf('manifest'), { body });
+    const store = await this.context.openStore();
+    const { etag } = await store.put(this.locationOf('manifest'), { body });
     return this.linkTo('manifest', etag);
   }
 

@@ -14,7 +14,8 @@ export interface PhaseContext<Job extends JobSpec = JobSpec> {
   directory: JobDirectory;
   commands: Commands;
   ims: ImsClient;
-  store: ArtifactStore;
+  /** The artifact store. It is loaded when it is first asked for: that takes longer than most phases need to begin. */
+  openStore(): Promise<ArtifactStore>;
   disk: Disk;
   log: Log;
   /** Where the Python environment with KIWI-NG is kept. */

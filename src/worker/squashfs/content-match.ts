@@ -3,7 +3,7 @@ import { fileBlocks, readShort } from './file-blocks.js';
 import { inOrder } from './in-order.js';
 import { blockLength, type FileInode, tailLength } from './inode.js';
 import type { SquashfsImage } from './squashfs-image.js';
-import type { NewContent } from './tree.js';
+import { type NewContent, pathOf } from './tree.js';
 
 /** Blocks of fragments that are unpacked at once. */
 const UNPACKED_AHEAD = 8;
@@ -62,7 +62,7 @@ export class ContentMatcher {
 
   private compareShort({ content, twin }: Pair, block: Buffer, digests: Map<NewContent, string>): void {
     if (this.found.has(content)) return;
-    const digest = digests.get(content) ?? hash('sha256', readShort(content.path, content.size));
+    const digest = digests.get(content) ?? hash('sha256', readShort(pathOf(content), content.size));
     digests.set(content, digest);
     const { offset } = twin.fragment!;
     if (hash('sha256', block.subarray(offset, offset + content.size)) === digest) this.found.set(content, twin);
@@ -75,11 +75,11 @@ export class ContentMatcher {
     return null;
   }
 
-  private async equals({ path, size }: NewContent, twin: FileInode): Promise<boolean> {
+  private async equals(content: NewContent, twin: FileInode): Promise<boolean> {
     const { blockSize } = this.image.superblock;
     let position = twin.start;
     let index = 0;
-    for await (const block of fileBlocks(path, size, blockSize)) {
+    for await (const block of fileBlocks(pathOf(content), content.size, blockSize)) {
       const isTail = index * 4 >= twin.blocks.length;
       const word = isTail ? 0 : twin.blocks.readUInt32LE(index * 4);
       const old = isTail ? await this.tail(twin) : await this.block(position, word, block.length);

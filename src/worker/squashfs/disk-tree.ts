@@ -2,7 +2,7 @@ import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { extendedAttributes } from '../linux.js';
 import { refuseDepth } from './image-tree.js';
 import type { FileInode, InodeKind } from './inode.js';
-import type { Attributes, TreeDirectory, TreeNode } from './tree.js';
+import { type Attributes, fileNode, type NewContent, type TreeDirectory, type TreeNode } from './tree.js';
 import { NO_XATTRS, type Xattr, XATTR_PREFIXES } from './xattrs.js';
 
 /** A tree for an image, and what of it an image cannot hold. */
@@ -31,9 +31,12 @@ export class DiskTree {
   private readonly root: string;
   /** Nodes with several links, by the numbers of their inodes. */
   private readonly linked = new Map<bigint, TreeNode>();
+  /** The directory of the file that was read last, in the tree and on the machine. */
+  private latest = { path: '', place: '' };
 
   constructor(root: string) {
     this.root = asLatin1(root);
+    this.latest.place = this.root;
   }
 
   stat(path: string): BigIntStats {
@@ -51,7 +54,9 @@ export class DiskTree {
     const entries = this.names(path).map((name) => {
       const place = `${path}/${name}`;
       const facts = this.stat(place);
-      const node = facts.isDirectory() ? this.directory(place, facts, depth + 1) : this.leaf(place, facts, NO_TWINS);
+      const node = facts.isDirectory()
+        ? this.directory(place, facts, depth + 1)
+        : this.leaf(path, name, facts, NO_TWINS);
       return { name, node };
     });
     return { kind: 'directory', ...this.attributes(path, stats), entries };
@@ -61,9 +66,9 @@ export class DiskTree {
    * What is no directory. Paths that are hard links of each other give the same node.
    * @param twins see `NewContent`
    */
-  leaf(path: string, stats: BigIntStats, twins: FileInode[]): TreeNode {
-    if (stats.nlink === 1n) return this.make(path, stats, twins);
-    const node = this.linked.get(stats.ino) ?? this.make(path, stats, twins);
+  leaf(directory: string, name: string, stats: BigIntStats, twins: FileInode[]): TreeNode {
+    if (stats.nlink === 1n) return this.make(directory, name, stats, twins);
+    const node = this.linked.get(stats.ino) ?? this.make(directory, name, stats, twins);
     this.linked.set(stats.ino, node);
     return node;
   }
@@ -78,16 +83,22 @@ export class DiskTree {
     };
   }
 
-  private make(path: string, stats: BigIntStats, twins: FileInode[]): TreeNode {
+  private make(directory: string, name: string, stats: BigIntStats, twins: FileInode[]): TreeNode {
     const kind = kindOf(stats);
+    const path = `${directory}/${name}`;
     const attributes = this.attributes(path, stats);
+    if (kind === 'file') return fileNode(attributes, this.content(directory, name, stats, twins));
     const place = this.root + path;
     if (kind === 'symlink') return { kind, ...attributes, target: readlinkSync(bytes(place), { encoding: 'buffer' }) };
     if (kind === 'fifo' || kind === 'socket') return { kind, ...attributes };
-    if (kind === 'block device' || kind === 'character device')
-      return { kind, ...attributes, device: encodeDevice(stats.rdev) };
+    if (kind !== 'block device' && kind !== 'character device') throw new Error(`a ${kind} is no leaf`);
+    return { kind, ...attributes, device: encodeDevice(stats.rdev) };
+  }
+
+  private content(directory: string, name: string, stats: BigIntStats, twins: FileInode[]): NewContent {
+    if (this.latest.path !== directory) this.latest = { path: directory, place: this.root + directory };
     const [size, allocated] = [Number(stats.size), Number(stats.blocks) * 512];
-    return { kind: 'file', ...attributes, content: { from: 'file', path: place, size, allocated, twins } };
+    return { from: 'file', directory: this.latest.place, name, size, allocated, twins };
   }
 
   private xattrs(path: string): readonly Xattr[] {

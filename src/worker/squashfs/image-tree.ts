@@ -1,7 +1,7 @@
 import { BadSquashfs } from './bad-squashfs.js';
 import type { DirectoryInode, Inode } from './inode.js';
 import type { DirectoryEntry, SquashfsImage } from './squashfs-image.js';
-import type { Attributes, TreeDirectory, TreeNode } from './tree.js';
+import { type Attributes, fileNode, type TreeDirectory, type TreeNode } from './tree.js';
 
 /** Deepest nesting of directories: no path is longer than 4096 bytes. */
 const DEPTH_LIMIT = 2048;
@@ -65,7 +65,7 @@ export class ImageTree {
 
   private leaf(inode: Exclude<Inode, DirectoryInode>): TreeNode {
     const attributes = this.attributes(inode);
-    if (inode.kind === 'file') return { kind: 'file', ...attributes, content: { from: 'source', inode } };
+    if (inode.kind === 'file') return fileNode(attributes, { from: 'source', inode });
     if (inode.kind === 'symlink') return { kind: 'symlink', ...attributes, target: inode.target };
     if ('device' in inode) return { kind: inode.kind, ...attributes, device: inode.device };
     return { kind: inode.kind, ...attributes };

@@ -7,7 +7,7 @@ import { DataWriter, writeFully } from './data-writer.js';
 import { fileBlocks, readShort } from './file-blocks.js';
 import type { StoredContent } from './inode.js';
 import { encodeSuperblock, FLAG, SUPERBLOCK_SIZE } from './superblock.js';
-import type { NewContent, TreeDirectory, TreeFile, TreeNode } from './tree.js';
+import { type NewContent, pathOf, type TreeDirectory, type TreeFile, type TreeNode } from './tree.js';
 import { type EncodedTables, encodeTables } from './tree-writer.js';
 
 /** How a new image is made. */
@@ -115,9 +115,9 @@ export class ImageWriter {
 
   /** Stores a content of a size that others have too. Of those that are equal, the first tells of holes, as mksquashfs has it. */
   private async storeOnce(content: NewContent): Promise<StoredContent> {
-    const { path, size } = content;
+    const { size } = content;
     const { blockSize } = this.options.format;
-    const whole = size <= blockSize ? readShort(path, size) : null;
+    const whole = size <= blockSize ? readShort(pathOf(content), size) : null;
     const digest = whole ? hash('sha256', whole, 'base64') : await hashOf(content, blockSize);
     const known = this.known.get(digest);
     if (known) return known;
@@ -127,7 +127,7 @@ export class ImageWriter {
   }
 
   private async store(content: NewContent): Promise<StoredContent> {
-    return this.storeBlocks(content, fileBlocks(content.path, content.size, this.options.format.blockSize));
+    return this.storeBlocks(content, fileBlocks(pathOf(content), content.size, this.options.format.blockSize));
   }
 
   private async storeBlocks(
@@ -189,9 +189,9 @@ function sharedSizes(contents: readonly NewContent[]): Set<number> {
 }
 
 /** The SHA-256 of a file. */
-async function hashOf({ path, size }: NewContent, blockSize: number): Promise<string> {
+async function hashOf(content: NewContent, blockSize: number): Promise<string> {
   const digest = createHash('sha256');
-  for await (const block of fileBlocks(path, size, blockSize)) digest.update(block);
+  for await (const block of fileBlocks(pathOf(content), content.size, blockSize)) digest.update(block);
   return digest.digest('base64');
 }
 

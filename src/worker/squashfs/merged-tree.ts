@@ -1,7 +1,7 @@
 import { type BigIntStats, readdirSync } from 'node:fs';
 import { asLatin1, bytes, DiskTree, kindOf, type PackableTree, secondsOf } from './disk-tree.js';
 import { ImageTree, refuseDepth } from './image-tree.js';
-import type { DirectoryInode, Inode } from './inode.js';
+import type { DirectoryInode, FileInode, Inode } from './inode.js';
 import type { SquashfsImage } from './squashfs-image.js';
 import type { TreeDirectory, TreeEntry, TreeNode } from './tree.js';
 
@@ -89,7 +89,7 @@ class OverlayWalk {
     if (!isUpper && origin && agrees(origin, stats)) return this.source.node(path, origin, depth);
     if (stats.isDirectory()) return this.walk(path, stats, twin?.kind === 'directory' ? twin : null, depth);
     const twins = [origin, twin].filter((inode) => inode?.kind === 'file');
-    return this.merged.leaf(path, stats, twins);
+    return this.leaf(path, stats, twins);
   }
 
   private isSame(inode: Inode, stats: BigIntStats): boolean {
@@ -103,7 +103,12 @@ class OverlayWalk {
 
   /** A file of the image that has several names. */
   private enterLinked(path: string, inode: Inode): TreeNode {
-    return this.merged.leaf(path, this.merged.stat(path), inode.kind === 'file' ? [inode] : []);
+    return this.leaf(path, this.merged.stat(path), inode.kind === 'file' ? [inode] : []);
+  }
+
+  private leaf(path: string, stats: BigIntStats, twins: FileInode[]): TreeNode {
+    const end = path.lastIndexOf('/');
+    return this.merged.leaf(path.slice(0, end), path.slice(end + 1), stats, twins);
   }
 }
 

@@ -36,8 +36,9 @@ export interface OldContent {
 /** Content that the source image may lack. */
 export interface NewContent {
   from: 'file';
-  /** Path of the file, latin1. */
-  path: string;
+  /** Path of its directory on the machine, and its name, latin1. There are as many of these as files: what many have in common is one text. */
+  directory: string;
+  name: string;
   /** Bytes. */
   size: number;
   /** Bytes that the file takes on its disk: fewer than `size` where it has holes. */
@@ -46,9 +47,19 @@ export interface NewContent {
   twins: FileInode[];
 }
 
+/** Path of a content on the machine, latin1. */
+export function pathOf({ directory, name }: NewContent): string {
+  return `${directory}/${name}`;
+}
+
 export interface TreeFile extends Attributes {
   kind: 'file';
   content: OldContent | NewContent;
+}
+
+/** Spread out, its attributes would take half as much memory again, for each of hundreds of thousands of files. */
+export function fileNode({ mode, uid, gid, mtime, xattrs }: Attributes, content: OldContent | NewContent): TreeFile {
+  return { kind: 'file', mode, uid, gid, mtime, xattrs, content };
 }
 
 export interface TreeSymlink extends Attributes {

@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { apply, edit, type Edit } from './edits.js';
 import { canMount, Lab } from '../support/squashfs-lab.js';
+import { readSuperblock } from '../../src/worker/squashfs/superblock.js';
 
 const CASES = Number(process.env['SQUASHFS_CASES'] ?? 15);
 /** The same cases in every run, unless somebody looks for others. */
@@ -84,6 +85,53 @@ const packing = fc.record({
       );
       await lab.delta('source', overlay, 'delta');
       lab.pack('overlay/merged', 'full', '-comp gzip');
+    });
+    expect(lab.differences('full', 'delta')).toEqual([]);
+  }, 60_000);
+
+  describe.each(['gzip', 'zstd', 'xz', 'lz4', 'lzo', 'gzip -noD'])('of a large file: %s', (compression) => {
+    /** Blocks of 128 KiB that compress to about half of it. */
+    const BLOCKS = 40;
+    const large = (seed: string) => `seq -f '${seed} %.0f' 10000000 | head -c $((${BLOCKS} << 17))`;
+    const options = `-comp ${compression} ${compression === 'zstd' ? '-Xcompression-level 3' : ''}`;
+
+    it('compresses only the blocks that are others', async () => {
+      lab.sh(
+        `rm -rf root; mkdir root; cd root; ${large('package')} > database; ${large('other')} > log; head -c 300000 log > replaced`,
+      );
+      lab.pack('root', 'source', options);
+      const report = await lab.withOverlay('source', async (overlay) => {
+        // As a database of packages changes; as a log grows; as a file is replaced by another of the same name.
+        lab.sh(`cd overlay/merged; printf changed | dd of=database bs=1 seek=$((7 << 17)) conv=notrunc status=none; head -c 200000 log >> log
+          head -c 290000 replaced > new; rm replaced; mv new replaced`);
+        lab.pack('overlay/merged', 'full', options);
+        await lab.delta('source', overlay, 'again', { processors: 1, level: 3 });
+        return lab.delta('source', overlay, 'delta', { level: 3 });
+      });
+      expect(lab.differences('full', 'delta')).toEqual([]);
+      expect(readFileSync(lab.at('delta')).equals(readFileSync(lab.at('again')))).toBe(true);
+      const size = statSync(lab.at('source')).size;
+      // One block of the database, two of the log, and the end of the one that was replaced: of more than 80.
+      expect(report.newBytes).toBeLessThan(size / 10);
+      expect(report.newBytes + report.reusedBytes).toBeLessThanOrEqual(report.bytes);
+      expect(report.reusedBytes).toBeGreaterThan(size * 0.85);
+    }, 120_000);
+  });
+
+  it('does without blocks that are damaged, where nobody needs them any more', async () => {
+    lab.sh(
+      'rm -rf root; mkdir root; cd root; seq 200000 > damaged; echo some > small; seq 100000 | head -c 131072 > kept',
+    );
+    lab.pack('root', 'source', '-comp gzip');
+    await lab.withOverlay('source', async (overlay) => {
+      // Of the same sizes, so that they are compared with what they replace.
+      lab.sh('cd overlay/merged; seq 200000 | tac > damaged; echo same > small');
+      lab.pack('overlay/merged', 'full', '-comp gzip');
+      // The blocks of the first file stand behind the superblock, that of fragments stands last.
+      const { inodeTable } = await readSuperblock(lab.at('source'));
+      for (const position of [200, inodeTable - 5])
+        lab.sh(`head -c 4 /dev/zero | tr '\\0' '\\377' | dd of=source bs=1 seek=${position} conv=notrunc status=none`);
+      await lab.delta('source', overlay, 'delta');
     });
     expect(lab.differences('full', 'delta')).toEqual([]);
   }, 60_000);

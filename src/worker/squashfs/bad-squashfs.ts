@@ -5,3 +5,11 @@ export class BadSquashfs extends Error {
     this.name = 'BadSquashfs';
   }
 }
+
+/** What is read of a source; null where that is damaged, for those who can do without. */
+export async function unlessDamaged<Result>(reading: Promise<Result>): Promise<Result | null> {
+  return reading.catch((error: unknown) => {
+    if (error instanceof BadSquashfs) return null;
+    throw error;
+  });
+}

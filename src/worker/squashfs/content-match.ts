@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { unlessDamaged } from './bad-squashfs.js';
 import { fileBlocks, readShort } from './file-blocks.js';
 import { inOrder } from './in-order.js';
 import { blockLength, type FileInode, tailLength } from './inode.js';
@@ -27,8 +28,8 @@ export class ContentMatcher {
   ) {}
 
   /**
-   * For each content that a file of the image has too, that file.
-   * @throws BadSquashfs, FileChanged, the reason of the signal
+   * For each content that a file of the image has too, that file. Damaged blocks of the image are equal to none.
+   * @throws FileChanged, the reason of the signal
    */
   async findTwins(contents: readonly NewContent[]): Promise<ReadonlyMap<NewContent, FileInode>> {
     await this.compareFragments(contents.filter((content) => this.isShort(content)));
@@ -54,9 +55,10 @@ export class ContentMatcher {
       }
     }
     const digests = new Map<NewContent, string>();
-    for await (const [[, group], block] of inOrder(pairs, UNPACKED_AHEAD, ([index]) => this.fragment(index))) {
+    const unpack = ([index]: [number, Pair[]]) => unlessDamaged(this.fragment(index));
+    for await (const [[, group], block] of inOrder(pairs, UNPACKED_AHEAD, unpack)) {
       this.signal.throwIfAborted();
-      for (const pair of group) this.compareShort(pair, block, digests);
+      if (block) for (const pair of group) this.compareShort(pair, block, digests);
     }
   }
 
@@ -82,8 +84,8 @@ export class ContentMatcher {
     for await (const block of fileBlocks(pathOf(content), content.size, blockSize)) {
       const isTail = index * 4 >= twin.blocks.length;
       const word = isTail ? 0 : twin.blocks.readUInt32LE(index * 4);
-      const old = isTail ? await this.tail(twin) : await this.block(position, word, block.length);
-      if (!old.equals(block)) return false;
+      const old = await unlessDamaged(isTail ? this.tail(twin) : this.block(position, word, block.length));
+      if (!old?.equals(block)) return false;
       position += isTail ? 0 : blockLength(word);
       index++;
     }

@@ -16,10 +16,21 @@ const HAND_SIZE = 4 * 1024 * 1024;
 /** Bytes that are written at once. */
 const WRITE_SIZE = 1024 * 1024;
 
+/** A block that another image has. */
+export interface ReusedBlock {
+  stored: Buffer;
+  /** As `blockLength` takes it. */
+  word: number;
+}
+
+/** A block as it is written. */
+interface PackedBlock extends ReusedBlock {
+  isReused: boolean;
+}
+
 /** A block on its way into the image. */
 interface PendingBlock {
-  content: Buffer;
-  compressed: Promise<Buffer | null>;
+  packed: Promise<PackedBlock>;
   place: (start: number, word: number) => void;
 }
 
@@ -50,6 +61,7 @@ export class DataWriter {
   private filled = 0;
   private at: number;
   private newBytes = 0;
+  private reusedBytes = 0;
   /** What is to be written next, and what is being written. */
   private queue: Buffer[] = [];
   private queued = 0;
@@ -70,6 +82,11 @@ export class DataWriter {
   /** Bytes of blocks that were compressed for this image. */
   get bytesCompressed(): number {
     return this.newBytes;
+  }
+
+  /** Bytes of single blocks that were taken from another image, beside what was copied. */
+  get bytesReused(): number {
+    return this.reusedBytes;
   }
 
   /**
@@ -94,12 +111,19 @@ export class DataWriter {
     return this.fragments.length - 1;
   }
 
-  /** Adds a data block; `place` learns where it stands when it is written. The content must not be changed afterwards. */
-  async block(content: Buffer, place: PendingBlock['place']): Promise<void> {
+  /**
+   * Adds a data block; `place` learns where it stands when it is written. The content must not be changed afterwards.
+   * @param find looks for the block where it is packed already
+   */
+  async block(
+    content: Buffer,
+    place: PendingBlock['place'],
+    find: (content: Buffer) => Promise<ReusedBlock | null> = notFound,
+  ): Promise<void> {
     while (this.pending.length >= this.limit) await this.writeNext();
-    const compressed = this.options.codec.compressInBackground(content);
-    compressed.catch(() => {});
-    this.pending.push({ content, compressed, place });
+    const packed = this.pack(content, find);
+    packed.catch(() => {});
+    this.pending.push({ packed, place });
   }
 
   /** Adds the end of a file, of less than a block, to a block of fragments. */
@@ -130,12 +154,20 @@ export class DataWriter {
   }
 
   private async writeNext(): Promise<void> {
-    const { content, compressed, place } = this.pending.shift()!;
-    const packed = await compressed;
-    const bytes = packed ?? content;
-    place(this.at, blockWord(bytes.length, packed !== null));
-    this.newBytes += bytes.length;
-    await this.write(bytes);
+    const { packed, place } = this.pending.shift()!;
+    const { stored, word, isReused } = await packed;
+    place(this.at, word);
+    if (isReused) this.reusedBytes += stored.length;
+    else this.newBytes += stored.length;
+    await this.write(stored);
+  }
+
+  private async pack(content: Buffer, find: (content: Buffer) => Promise<ReusedBlock | null>): Promise<PackedBlock> {
+    const found = await find(content);
+    if (found) return { ...found, isReused: true };
+    const compressed = await this.options.codec.compressInBackground(content);
+    const stored = compressed ?? content;
+    return { stored, word: blockWord(stored.length, compressed !== null), isReused: false };
   }
 
   /** Returns when there is room for more. */
@@ -159,6 +191,10 @@ export class DataWriter {
 }
 
 const EMPTY = Buffer.alloc(0);
+
+async function notFound(): Promise<null> {
+  return null;
+}
 
 /** Writes contents one behind the other. */
 async function writeAll(output: FileHandle, contents: Buffer[], position: number): Promise<void> {

@@ -11,7 +11,8 @@ import type { LiveData, LiveFragment } from './live-data.js';
 import { type Overlay, readMergedTree } from './merged-tree.js';
 import type { ImageReport } from './pack-report.js';
 import type { SquashfsImage } from './squashfs-image.js';
-import type { TreeFile } from './tree.js';
+import type { NewContent, TreeFile } from './tree.js';
+import { TwinBlocks } from './twin-blocks.js';
 
 export interface DeltaOptions extends DeltaPlanOptions, PackingResources {
   /** Path of the new image; it must not exist, or be empty. Where the work ends early, what is written of it stays. */
@@ -83,7 +84,15 @@ class DeltaPacker {
     this.moved = plan.copied;
     this.blockSize = superblock.blockSize;
     const format = { blockSize: this.blockSize, flags: superblock.flags, compressorOptions };
-    this.writer = new ImageWriter({ output, codec, format, processors, memory, signal });
+    this.writer = new ImageWriter({
+      output,
+      codec,
+      format,
+      processors,
+      memory,
+      signal,
+      twinBlocks: (content) => this.twinBlocks(content),
+    });
   }
 
   async run(): Promise<ImageReport> {
@@ -140,12 +149,18 @@ class DeltaPacker {
     const sizes = await this.writer.finish(tree.root, (file) => this.contentOf(file), fragments);
     return {
       ...sizes,
-      reusedBytes: this.moved.reduce((sum, { length }) => sum + length, 0),
+      reusedBytes: this.moved.reduce((sum, { length }) => sum + length, this.writer.data.bytesReused),
       newBytes: this.writer.data.bytesCompressed,
       newFiles: this.writer.newFiles,
       droppedXattrs: tree.droppedXattrs,
       seconds: stopwatch.seconds,
     };
+  }
+
+  /** Blocks of the file that a content most likely comes from. */
+  private twinBlocks({ twins }: NewContent): TwinBlocks | null {
+    const twin = twins.find(({ blocks }) => blocks.length > 0);
+    return twin ? new TwinBlocks(this.image, twin) : null;
   }
 
   private contentOf({ content }: TreeFile): StoredContent {

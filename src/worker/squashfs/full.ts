@@ -44,7 +44,7 @@ export async function packFull({ root: path, target, output, ...resources }: Ful
   const file = await open(output, 'w');
   try {
     const format = { blockSize, compressorOptions, flags: FLAG.duplicates };
-    const writer = new ImageWriter({ output: file, codec, format, ...resources });
+    const writer = new ImageWriter({ output: file, codec, format, twinBlocks: () => null, ...resources });
     const fragments = await stopwatch.time('compress', async () => storeFiles(writer, root));
     const sizes = await stopwatch.time('metadata', () =>
       writer.finish(root, (node) => writer.placeOf(contentOf(node)), fragments),

@@ -9,6 +9,7 @@ import type { StoredContent } from './inode.js';
 import { encodeSuperblock, FLAG, SUPERBLOCK_SIZE } from './superblock.js';
 import { type NewContent, pathOf, type TreeDirectory, type TreeFile, type TreeNode } from './tree.js';
 import { type EncodedTables, encodeTables } from './tree-writer.js';
+import type { TwinBlocks } from './twin-blocks.js';
 
 /** How a new image is made. */
 export interface ImageFormat {
@@ -33,6 +34,8 @@ export interface ImageWriterOptions extends PackingResources {
   output: FileHandle;
   codec: Codec;
   format: ImageFormat;
+  /** Blocks of the source that a content may have; null for none. */
+  twinBlocks: (content: NewContent) => TwinBlocks | null;
   /** Ends the work. */
   signal: AbortSignal;
 }
@@ -131,20 +134,22 @@ export class ImageWriter {
   }
 
   private async storeBlocks(
-    { size, allocated }: NewContent,
+    content: NewContent,
     source: AsyncIterable<Buffer> | Iterable<Buffer>,
   ): Promise<StoredContent> {
+    const { size, allocated } = content;
     const { blockSize } = this.options.format;
     const last = size % blockSize !== 0 && this.endsInFragment(size) ? Math.floor(size / blockSize) : null;
     // Most files are nothing but an end.
     const blocks = last === 0 ? ONE_HOLE : Buffer.alloc(4 * Math.ceil(size / blockSize));
     const stored: StoredContent = { size, start: 0, blocks, fragment: null, sparse: 0 };
+    const twin = last === 0 ? null : this.options.twinBlocks(content);
     let [number, holes] = [0, 0];
     for await (const block of source) {
       this.options.signal.throwIfAborted();
       if (isZero(block)) holes += block.length;
       else if (number === last) stored.fragment = await this.data.tail(block);
-      else await this.storeBlock(stored, number, block);
+      else await this.storeBlock(stored, number, block, twin);
       number++;
     }
     if (stored.fragment) stored.blocks = last === 0 ? NO_BLOCKS : blocks.subarray(0, -4);
@@ -155,11 +160,19 @@ export class ImageWriter {
     return stored;
   }
 
-  private async storeBlock(stored: StoredContent, number: number, block: Buffer): Promise<void> {
-    await this.data.block(block, (start, word) => {
+  private async storeBlock(
+    stored: StoredContent,
+    number: number,
+    block: Buffer,
+    twin: TwinBlocks | null,
+  ): Promise<void> {
+    const place = (start: number, word: number) => {
       if (stored.start === 0) stored.start = start;
       stored.blocks.writeUInt32LE(word, number * 4);
-    });
+    };
+    await (twin
+      ? this.data.block(block, place, (content) => twin.find(content, number))
+      : this.data.block(block, place));
   }
 
   /** Files of less than a block do, ends of larger files where the flags say so. */

@@ -3,6 +3,7 @@ import { read } from 'node:fs';
 import { BadSquashfs } from './bad-squashfs.js';
 import type { Codec } from './codec.js';
 import { dataStartOf } from './compressor-options.js';
+import type { ReusedBlock } from './data-writer.js';
 import { FieldReader } from './field-reader.js';
 import { ImageFile } from './image-file.js';
 import {
@@ -204,6 +205,18 @@ export class SquashfsImage {
     const { blockSize } = this.superblock;
     const stored = await this.stored(position, word);
     return isCompressed(word) ? this.codec.decompressInBackground(stored, blockSize) : stored;
+  }
+
+  /**
+   * A data block as it is stored, where it holds this content; null where it holds another.
+   * @param word its stored size; not that of a hole
+   * @throws BadSquashfs
+   */
+  async blockWith(content: Buffer, position: number, word: number): Promise<ReusedBlock | null> {
+    const stored = await this.stored(position, word);
+    const { blockSize } = this.superblock;
+    const unpacked = isCompressed(word) ? await this.codec.decompressInBackground(stored, blockSize) : stored;
+    return unpacked.equals(content) ? { stored, word } : null;
   }
 
   /**

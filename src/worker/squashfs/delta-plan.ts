@@ -87,8 +87,11 @@ export class DeltaPlan {
   }
 
   private findLiveData(): LiveData {
-    const old = this.files.flatMap(({ content }) => (content.from === 'source' ? [content.inode] : []));
-    return findLiveData(this.image, old);
+    return findLiveData(this.image, this.oldContents());
+  }
+
+  private *oldContents(): Generator<FileInode, void, void> {
+    for (const { content } of this.files) if (content.from === 'source') yield this.image.file(content.inode);
   }
 
   /** Finds files that are new by name only: contents that the source has become old. */
@@ -101,7 +104,7 @@ export class DeltaPlan {
       const inode = found.get(file.content);
       // What was written out as zeros counts as written, whatever the image says of it.
       const sparse = inode && allocated < size ? inode.sparse : 0;
-      if (inode) (file as TreeFile).content = { from: 'source', inode: { ...inode, sparse } };
+      if (inode) (file as TreeFile).content = { from: 'source', inode: inode.number, sparse };
     }
   }
 }
@@ -116,7 +119,7 @@ function addTwinsBySize(image: SquashfsImage, contents: NewContent[]): void {
   bySize.delete(0);
   if (bySize.size === 0) return;
   for (const number of image.index.filesOf(bySize)) {
-    const inode = image.inodeByNumber(number) as FileInode;
+    const inode = image.file(number);
     for (const { twins } of bySize.get(inode.size)!)
       if (twins.length < TWIN_LIMIT && !twins.some((twin) => twin.number === number)) twins.push(inode);
   }

@@ -164,9 +164,10 @@ class DeltaPacker {
   }
 
   private contentOf({ content }: TreeFile): StoredContent {
-    if (content.from === 'file') return this.writer.placeOf(content);
-    const { inode } = content;
-    const { size, blocks, sparse } = inode;
+    if (content.from === 'file') return content.stored!;
+    const { sparse } = content;
+    const inode = this.image.file(content.inode);
+    const { size, blocks } = inode;
     const start = storedLength(inode) ? this.moveTo(inode.start) : 0;
     return { size, start, blocks, sparse, fragment: inode.fragment && this.movedFragment(inode) };
   }

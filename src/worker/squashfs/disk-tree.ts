@@ -59,7 +59,7 @@ export class DiskTree {
         : this.leaf(path, name, facts, NO_TWINS);
       return { name, node };
     });
-    return { kind: 'directory', ...this.attributes(path, stats), entries };
+    return { kind: 'directory', number: 0, ...this.attributes(path, stats), entries };
   }
 
   /**
@@ -89,16 +89,17 @@ export class DiskTree {
     const attributes = this.attributes(path, stats);
     if (kind === 'file') return fileNode(attributes, this.content(directory, name, stats, twins));
     const place = this.root + path;
-    if (kind === 'symlink') return { kind, ...attributes, target: readlinkSync(bytes(place), { encoding: 'buffer' }) };
-    if (kind === 'fifo' || kind === 'socket') return { kind, ...attributes };
+    const node = { number: 0, ...attributes };
+    if (kind === 'symlink') return { kind, ...node, target: readlinkSync(bytes(place), { encoding: 'buffer' }) };
+    if (kind === 'fifo' || kind === 'socket') return { kind, ...node };
     if (kind !== 'block device' && kind !== 'character device') throw new Error(`a ${kind} is no leaf`);
-    return { kind, ...attributes, device: encodeDevice(stats.rdev) };
+    return { kind, ...node, device: encodeDevice(stats.rdev) };
   }
 
   private content(directory: string, name: string, stats: BigIntStats, twins: FileInode[]): NewContent {
     if (this.latest.path !== directory) this.latest = { path: directory, place: this.root + directory };
     const [size, allocated] = [Number(stats.size), Number(stats.blocks) * 512];
-    return { from: 'file', directory: this.latest.place, name, size, allocated, twins };
+    return { from: 'file', directory: this.latest.place, name, size, allocated, twins, stored: null };
   }
 
   private xattrs(path: string): readonly Xattr[] {

@@ -47,7 +47,7 @@ export async function packFull({ root: path, target, output, ...resources }: Ful
     const writer = new ImageWriter({ output: file, codec, format, twinBlocks: () => null, ...resources });
     const fragments = await stopwatch.time('compress', async () => storeFiles(writer, root));
     const sizes = await stopwatch.time('metadata', () =>
-      writer.finish(root, (node) => writer.placeOf(contentOf(node)), fragments),
+      writer.finish(root, (node) => contentOf(node).stored!, fragments),
     );
     const { newFiles, data } = writer;
     return {

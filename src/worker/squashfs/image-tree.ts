@@ -60,15 +60,16 @@ export class ImageTree {
       name,
       node: this.node(`${path}/${name}`, this.image.inode(reference), depth + 1),
     }));
-    return { kind: 'directory', ...this.attributes(inode), entries };
+    return { kind: 'directory', number: 0, ...this.attributes(inode), entries };
   }
 
   private leaf(inode: Exclude<Inode, DirectoryInode>): TreeNode {
     const attributes = this.attributes(inode);
-    if (inode.kind === 'file') return fileNode(attributes, { from: 'source', inode });
-    if (inode.kind === 'symlink') return { kind: 'symlink', ...attributes, target: inode.target };
-    if ('device' in inode) return { kind: inode.kind, ...attributes, device: inode.device };
-    return { kind: inode.kind, ...attributes };
+    const { number } = inode;
+    if (inode.kind === 'file') return fileNode(attributes, { from: 'source', inode: number, sparse: inode.sparse });
+    if (inode.kind === 'symlink') return { kind: 'symlink', number: 0, ...attributes, target: inode.target };
+    if ('device' in inode) return { kind: inode.kind, number: 0, ...attributes, device: inode.device };
+    return { kind: inode.kind, number: 0, ...attributes };
   }
 
   private attributes(inode: Inode): Attributes {

@@ -54,7 +54,6 @@ export class ImageWriter {
   newFiles = 0;
   /** Contents by their SHA-256, of sizes that several have. */
   private readonly known = new Map<string, StoredContent>();
-  private readonly stored = new Map<NewContent, StoredContent>();
 
   constructor(private readonly options: ImageWriterOptions) {
     const { output, codec, format, processors, memory } = options;
@@ -79,20 +78,15 @@ export class ImageWriter {
   }
 
   /**
-   * Compresses contents, each of those that are equal once.
+   * Compresses contents, each of those that are equal once. Where they stand they tell when the data writer has finished.
    * @throws FileChanged, the reason of the signal
    */
   async storeAll(contents: readonly NewContent[]): Promise<void> {
     const shared = sharedSizes(contents);
     for (const content of contents) {
       this.options.signal.throwIfAborted();
-      this.stored.set(content, await (shared.has(content.size) ? this.storeOnce(content) : this.store(content)));
+      content.stored = await (shared.has(content.size) ? this.storeOnce(content) : this.store(content));
     }
-  }
-
-  /** Where a content stands that was stored; only when the data writer has finished. */
-  placeOf(content: NewContent): StoredContent {
-    return this.stored.get(content)!;
   }
 
   /**
@@ -121,7 +115,7 @@ export class ImageWriter {
     const { size } = content;
     const { blockSize } = this.options.format;
     const whole = size <= blockSize ? readShort(pathOf(content), size) : null;
-    const digest = whole ? hash('sha256', whole, 'base64') : await hashOf(content, blockSize);
+    const digest = whole ? hash('sha256', whole, 'binary') : await hashOf(content, blockSize);
     const known = this.known.get(digest);
     if (known) return known;
     const stored = await (whole ? this.storeBlocks(content, [whole]) : this.store(content));
@@ -205,7 +199,7 @@ function sharedSizes(contents: readonly NewContent[]): Set<number> {
 async function hashOf(content: NewContent, blockSize: number): Promise<string> {
   const digest = createHash('sha256');
   for await (const block of fileBlocks(pathOf(content), content.size, blockSize)) digest.update(block);
-  return digest.digest('base64');
+  return digest.digest('binary');
 }
 
 function isZero(block: Buffer): boolean {

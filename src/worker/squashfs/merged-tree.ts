@@ -80,7 +80,7 @@ class OverlayWalk {
       isTrusted ||= isOld && old === origin && this.isSame(there, facts);
       return { name, node: this.enter(place, facts, there, changed.has(name), depth + 1) };
     });
-    return { kind: 'directory', ...this.merged.attributes(path, stats), entries };
+    return { kind: 'directory', number: 0, ...this.merged.attributes(path, stats), entries };
   }
 
   /** @param twin what the image has at this path */

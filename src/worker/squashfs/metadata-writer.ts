@@ -2,12 +2,16 @@ import type { Codec } from './codec.js';
 import { METADATA_SIZE, METADATA_UNCOMPRESSED } from './metadata-reader.js';
 import type { MetadataReference } from './superblock.js';
 
+/** More than one call writes at once: names have up to 255 bytes. */
+const OVERRUN = 256;
+
 /** Writes a table of metadata into memory: blocks of 8 KiB, each compressed by itself (squashfs.rst, section 3). */
 export class MetadataWriter {
   private readonly blocks: Buffer[] = [];
   /** Where blocks begin, the one that is being filled included. */
   private readonly starts = [0];
-  private readonly current = Buffer.alloc(METADATA_SIZE);
+  /** The block that is being filled, and room for what runs over its end. */
+  private readonly current = Buffer.alloc(METADATA_SIZE + OVERRUN);
   private filled = 0;
 
   constructor(private readonly codec: Codec) {}
@@ -27,13 +31,33 @@ export class MetadataWriter {
     return this.starts[Math.floor(byte / METADATA_SIZE)]!;
   }
 
-  write(content: Buffer): void {
+  u16(value: number): this {
+    this.current.writeUInt16LE(value, this.filled);
+    return this.advance(2);
+  }
+
+  u32(value: number): this {
+    this.current.writeUInt32LE(value, this.filled);
+    return this.advance(4);
+  }
+
+  u64(value: number): this {
+    this.current.writeBigUInt64LE(BigInt(value), this.filled);
+    return this.advance(8);
+  }
+
+  /** @param text a byte per character; at most `OVERRUN` of them */
+  latin1(text: string): this {
+    return this.advance(this.current.write(text, this.filled, 'latin1'));
+  }
+
+  write(content: Buffer): this {
     for (let done = 0; done < content.length;) {
-      const taken = content.copy(this.current, this.filled, done);
+      const taken = content.copy(this.current, this.filled, done, done + METADATA_SIZE - this.filled);
       done += taken;
-      this.filled += taken;
-      if (this.filled === METADATA_SIZE) this.flush();
+      this.advance(taken);
     }
+    return this;
   }
 
   /** The whole table. Nothing can be written afterwards. */
@@ -42,11 +66,19 @@ export class MetadataWriter {
     return Buffer.concat(this.blocks);
   }
 
+  private advance(bytes: number): this {
+    this.filled += bytes;
+    if (this.filled >= METADATA_SIZE) this.flush();
+    return this;
+  }
+
   private flush(): void {
-    const block = encodeMetadataBlock(this.codec, this.current.subarray(0, this.filled));
+    const length = Math.min(this.filled, METADATA_SIZE);
+    const block = encodeMetadataBlock(this.codec, this.current.subarray(0, length));
     this.blocks.push(block);
     this.starts.push(this.starts.at(-1)! + block.length);
-    this.filled = 0;
+    this.current.copyWithin(0, length, this.filled);
+    this.filled -= length;
   }
 }
 

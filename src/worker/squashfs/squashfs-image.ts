@@ -9,6 +9,7 @@ import { ImageFile } from './image-file.js';
 import {
   blockLength,
   type DirectoryInode,
+  type FileInode,
   type Inode,
   INODE_KINDS,
   type InodeContext,
@@ -56,7 +57,7 @@ export class SquashfsImage {
   private known: InodeIndex | null = null;
 
   private constructor(
-    readonly file: ImageFile,
+    private readonly reader: ImageFile,
     readonly superblock: Superblock,
     readonly codec: Codec,
     /** Options of the compression, as the image gives them; empty for none. */
@@ -106,7 +107,7 @@ export class SquashfsImage {
   }
 
   close(): void {
-    this.file.close();
+    this.reader.close();
   }
 
   /** Position of the first byte of data. */
@@ -133,6 +134,16 @@ export class SquashfsImage {
   inodeByNumber(number: number): Inode | null {
     const position = this.index.positionOf(number);
     return position === null ? null : this.inodeAt(position).inode;
+  }
+
+  /**
+   * The file whose inode has this number.
+   * @throws BadSquashfs where there is none
+   */
+  file(number: number): FileInode {
+    const inode = this.inodeByNumber(number);
+    if (inode?.kind !== 'file') throw new BadSquashfs(`two inodes have the number ${number}, or none`);
+    return inode;
   }
 
   /**
@@ -243,7 +254,7 @@ export class SquashfsImage {
     if (length === 0 || length > this.superblock.blockSize)
       throw new BadSquashfs('a data block has an impossible length');
     const buffer = Buffer.allocUnsafe(length);
-    const { bytesRead } = await readAsync(this.file.fd, buffer, 0, length, position);
+    const { bytesRead } = await readAsync(this.reader.fd, buffer, 0, length, position);
     if (bytesRead !== length) throw new BadSquashfs('it became shorter while it was read');
     return buffer;
   }

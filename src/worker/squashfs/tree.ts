@@ -1,11 +1,11 @@
-import type { FileInode } from './inode.js';
+import type { FileInode, StoredContent } from './inode.js';
 import type { Xattr } from './xattrs.js';
 
 /*
  * The tree that an image is made of, in memory. Names are a byte per character (latin1), since names of files need not be UTF-8.
  */
 
-/** What every node of a tree has. */
+/** What every node of a tree has. There are as many nodes as files, a million of them in the largest roots: whatever is in them counts. */
 export interface Attributes {
   /** The lower 12 bits of `st_mode`. */
   mode: number;
@@ -16,12 +16,17 @@ export interface Attributes {
   xattrs: readonly Xattr[];
 }
 
+interface Node extends Attributes {
+  /** The number of its inode in the new image, given when that is written; 0 before. */
+  number: number;
+}
+
 export interface TreeEntry {
   name: string;
   node: TreeNode;
 }
 
-export interface TreeDirectory extends Attributes {
+export interface TreeDirectory extends Node {
   kind: 'directory';
   /** Sorted by the bytes of names. */
   entries: TreeEntry[];
@@ -30,7 +35,10 @@ export interface TreeDirectory extends Attributes {
 /** Content that is in the source image already. */
 export interface OldContent {
   from: 'source';
-  inode: FileInode;
+  /** Number of an inode of the source. */
+  inode: number;
+  /** Bytes of holes. */
+  sparse: number;
 }
 
 /** Content that the source image may lack. */
@@ -45,6 +53,8 @@ export interface NewContent {
   allocated: number;
   /** Files of the source that may have the same content, the likeliest first. */
   twins: FileInode[];
+  /** Where the new image has it; null until it is stored. */
+  stored: StoredContent | null;
 }
 
 /** Path of a content on the machine, latin1. */
@@ -52,28 +62,28 @@ export function pathOf({ directory, name }: NewContent): string {
   return `${directory}/${name}`;
 }
 
-export interface TreeFile extends Attributes {
+export interface TreeFile extends Node {
   kind: 'file';
   content: OldContent | NewContent;
 }
 
-/** Spread out, its attributes would take half as much memory again, for each of hundreds of thousands of files. */
+/** Made in one piece: an object that another is spread into takes half as much memory again. */
 export function fileNode({ mode, uid, gid, mtime, xattrs }: Attributes, content: OldContent | NewContent): TreeFile {
-  return { kind: 'file', mode, uid, gid, mtime, xattrs, content };
+  return { kind: 'file', number: 0, mode, uid, gid, mtime, xattrs, content };
 }
 
-export interface TreeSymlink extends Attributes {
+export interface TreeSymlink extends Node {
   kind: 'symlink';
   target: Buffer;
 }
 
-export interface TreeDevice extends Attributes {
+export interface TreeDevice extends Node {
   kind: 'block device' | 'character device';
   /** As Linux encodes it in 32 bits (`new_encode_dev`). */
   device: number;
 }
 
-export interface TreePipe extends Attributes {
+export interface TreePipe extends Node {
   kind: 'fifo' | 'socket';
 }
 

@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { copyFileRange } from '../linux.js';
 import type { Codec } from './codec.js';
-import { blockWord, type StoredContent } from './inode.js';
+import { blockWord, type StoredBlock, type StoredContent } from './inode.js';
 import type { Interval } from './live-data.js';
 
 /** Where the end of a file stands. */
@@ -16,15 +16,8 @@ const HAND_SIZE = 4 * 1024 * 1024;
 /** Bytes that are written at once. */
 const WRITE_SIZE = 1024 * 1024;
 
-/** A block that another image has. */
-export interface ReusedBlock {
-  stored: Buffer;
-  /** As `blockLength` takes it. */
-  word: number;
-}
-
-/** A block as it is written. */
-interface PackedBlock extends ReusedBlock {
+interface PackedBlock extends StoredBlock {
+  /** It is another image's. */
   isReused: boolean;
 }
 
@@ -118,7 +111,7 @@ export class DataWriter {
   async block(
     content: Buffer,
     place: PendingBlock['place'],
-    find: (content: Buffer) => Promise<ReusedBlock | null> = notFound,
+    find: (content: Buffer) => Promise<StoredBlock | null> = notFound,
   ): Promise<void> {
     while (this.pending.length >= this.limit) await this.writeNext();
     const packed = this.pack(content, find);
@@ -162,7 +155,7 @@ export class DataWriter {
     await this.write(stored);
   }
 
-  private async pack(content: Buffer, find: (content: Buffer) => Promise<ReusedBlock | null>): Promise<PackedBlock> {
+  private async pack(content: Buffer, find: (content: Buffer) => Promise<StoredBlock | null>): Promise<PackedBlock> {
     const found = await find(content);
     if (found) return { ...found, isReused: true };
     const compressed = await this.options.codec.compressInBackground(content);

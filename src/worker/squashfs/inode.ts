@@ -93,6 +93,13 @@ export function blockWord(length: number, compressed: boolean): number {
   return compressed ? length : length | UNCOMPRESSED;
 }
 
+/** A data block as it stands in an image. */
+export interface StoredBlock {
+  stored: Buffer;
+  /** As `blockLength` takes it. */
+  word: number;
+}
+
 /** Bytes that the blocks of a content take in the image, without its fragment. */
 export function storedLength({ blocks }: Pick<StoredContent, 'blocks'>): number {
   let length = 0;

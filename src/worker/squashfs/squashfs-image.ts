@@ -3,7 +3,6 @@ import { read } from 'node:fs';
 import { BadSquashfs } from './bad-squashfs.js';
 import type { Codec } from './codec.js';
 import { dataStartOf } from './compressor-options.js';
-import type { ReusedBlock } from './data-writer.js';
 import { FieldReader } from './field-reader.js';
 import { ImageFile } from './image-file.js';
 import {
@@ -17,6 +16,7 @@ import {
   isCompressed,
   readInode,
   SMALLEST_INODE,
+  type StoredBlock,
 } from './inode.js';
 import { InodeIndex } from './inode-index.js';
 import { loadCodec } from './load-codec.js';
@@ -223,7 +223,7 @@ export class SquashfsImage {
    * @param word its stored size; not that of a hole
    * @throws BadSquashfs
    */
-  async blockWith(content: Buffer, position: number, word: number): Promise<ReusedBlock | null> {
+  async blockWith(content: Buffer, position: number, word: number): Promise<StoredBlock | null> {
     const stored = await this.stored(position, word);
     const { blockSize } = this.superblock;
     const unpacked = isCompressed(word) ? await this.codec.decompressInBackground(stored, blockSize) : stored;

@@ -1,6 +1,5 @@
 import { unlessDamaged } from './bad-squashfs.js';
-import type { ReusedBlock } from './data-writer.js';
-import { blockLength, type FileInode } from './inode.js';
+import { blockLength, type FileInode, type StoredBlock } from './inode.js';
 import type { SquashfsImage } from './squashfs-image.js';
 
 /**
@@ -27,7 +26,7 @@ export class TwinBlocks {
    * The block at the same place, where it has the same content; null where not. A damaged one has not: nobody needs it.
    * @param number of the block in its file, from 0
    */
-  async find(content: Buffer, number: number): Promise<ReusedBlock | null> {
+  async find(content: Buffer, number: number): Promise<StoredBlock | null> {
     if (number >= this.starts.length || this.word(number) === 0) return null;
     return unlessDamaged(this.image.blockWith(content, this.starts[number]!, this.word(number)));
   }

@@ -28,7 +28,7 @@ async function packDelta([source, merged, upper, index, output, level]) {
 
 async function packWhole([root, output, compression, level]) {
   const target = { compression, level: Number(level) || null, blockSize: 131_072 };
-  const report = await packFull({ root, output, target, signal, ...RESOURCES });
+  const report = await packFull({ root, pristine: null, output, target, signal, ...RESOURCES });
   return { report, sent: report.bytes };
 }
 

@@ -38,7 +38,7 @@ async function localLauncher(config: Config, surroundings: JobSurroundings): Pro
       S3_REGION: config.s3.region,
       DISK_RESERVE_MIB: String(local.diskReserveMib),
       // Threads that compress; Node reads it before any program can set it.
-      UV_THREADPOOL_SIZE: String(Math.max(4, availableParallelism())),
+      UV_THREADPOOL_SIZE: String(config.jobs.packing.processors || Math.max(4, availableParallelism())),
       KIWI_DIR: local.kiwiDir,
       SIGNING_KEYS_DIR: config.jobs.recipes.signingKeysDir ?? '',
       EMULATION: String(config.jobs.emulation),

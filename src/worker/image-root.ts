@@ -160,7 +160,8 @@ export class ImageRoot {
       const { mode, uid, gid, atime, mtime } = lstatSync(lower);
       chownSync(upper, uid, gid);
       chmodSync(upper, mode & 0o7777);
-      copyExtendedAttributes(lower, upper);
+      // Those of another overlay, which the image was made from, would mean something here.
+      copyExtendedAttributes(lower, upper, (name) => !name.startsWith('trusted.overlay.'));
       utimesSync(upper, atime, mtime);
     } finally {
       await undo.run();

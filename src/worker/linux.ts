@@ -348,10 +348,10 @@ export function installSystemCallFilter(program: Buffer): void {
   check(libcPrctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, description, 0, 0), 'install the system call filter');
 }
 
-/** Copies all extended attributes from one file to another. Neither path is followed where it is a symlink. */
-export function copyExtendedAttributes(from: string, to: string): void {
+/** Copies extended attributes, by their names, from one file to another. Neither path is followed where it is a symlink. */
+export function copyExtendedAttributes(from: string, to: string, isWanted: (name: string) => boolean): void {
   for (const { name, value } of extendedAttributes(Buffer.from(from)))
-    setExtendedAttribute(Buffer.from(to), name, value);
+    if (isWanted(name)) setExtendedAttribute(Buffer.from(to), name, value);
 }
 
 /**

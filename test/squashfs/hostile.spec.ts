@@ -5,13 +5,15 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { BadSquashfs } from '../../src/worker/squashfs/bad-squashfs.js';
 import { packTree } from '../../src/worker/squashfs/delta.js';
+import type { PackableTree } from '../../src/worker/squashfs/disk-tree.js';
 import { ImageTree } from '../../src/worker/squashfs/image-tree.js';
 import { SquashfsImage } from '../../src/worker/squashfs/squashfs-image.js';
 import { NotSquashfs, SUPERBLOCK_SIZE } from '../../src/worker/squashfs/superblock.js';
+import { fileNode } from '../../src/worker/squashfs/tree.js';
 import { SquashfsLimit } from '../../src/worker/squashfs/tree-writer.js';
 import { content } from './edits.js';
 
-const CASES = Number(process.env['SQUASHFS_HOSTILE_CASES'] ?? 700);
+const CASES = Number(process.env['SQUASHFS_HOSTILE_CASES'] ?? 10_000);
 /** Milliseconds that no image of this size may take. */
 const TIME_LIMIT = 5000;
 /** Bytes that the process may grow by, whatever an image says. */
@@ -60,8 +62,22 @@ function pack(...options: string[]): Buffer {
   return readFileSync(at('source'));
 }
 
-/** Reads all of an image and packs it anew. */
-async function repack(image: Buffer): Promise<void> {
+/** The tree of an image, with files that look as if they were files of it, so that they are compared with those. */
+function treeOf(source: SquashfsImage): PackableTree {
+  const root = new ImageTree(source).root();
+  const twins = [...source.inodes()].filter((inode) => inode.kind === 'file').slice(0, 20);
+  for (const [index, twin] of twins.entries()) {
+    const size = twin.size > 60_000 ? 50_000 : twin.size;
+    writeFileSync(at(`new-${index}`), content(index, size));
+    const stored = { directory: directory, name: `new-${index}`, size, allocated: size, twins: [twin], stored: null };
+    const node = fileNode({ ...root, mode: 0o644 }, { from: 'file', ...stored });
+    root.entries.push({ name: `\u00ff ${String(index).padStart(3, '0')}`, node });
+  }
+  return { root, droppedXattrs: 0 };
+}
+
+/** Reads all of an image and packs it anew, with a few files more. */
+async function repack(image: Buffer, tree = treeOf): Promise<void> {
   writeFileSync(at('source'), image);
   await packTree(
     {
@@ -72,7 +88,7 @@ async function repack(image: Buffer): Promise<void> {
       memory: 16 << 20,
       signal: new AbortController().signal,
     },
-    (source) => ({ root: new ImageTree(source).root(), droppedXattrs: 0 }),
+    tree,
   );
 }
 
@@ -89,7 +105,10 @@ async function readBlocks(): Promise<void> {
       }
       if (inode.fragment) image.fragment(inode.fragment.index);
     }
-    for (const { start, word } of image.fragments) await image.block(start, word);
+    for (let index = 0; index < image.superblock.fragments; index++) {
+      const { start, word } = image.fragment(index);
+      await image.block(start, word);
+    }
   } finally {
     image.close();
   }
@@ -111,7 +130,7 @@ function expectClear(error: unknown): void {
   throw error;
 }
 
-/** A few bytes changed: one flipped bit, a number that is as large as can be, a stretch of noise; most often in tables. */
+/** A few bytes changed: one flipped bit, a number that is as large as can be, a stretch of noise; most often in tables. Or the end is missing. */
 function damage(image: Buffer, random: Iterator<number, never>): Buffer {
   const next = (below: number) => random.next().value % below;
   const result = Buffer.from(image);
@@ -124,7 +143,13 @@ function damage(image: Buffer, random: Iterator<number, never>): Buffer {
   if (kind === 1) result.fill(0xff, spot, spot + 1 + next(8));
   if (kind === 2) result.fill(0, spot, spot + 1 + next(8));
   if (kind === 3) for (let byte = spot; byte < Math.min(spot + 16, result.length); byte++) result[byte] = next(256);
-  return kind === 4 ? result.subarray(0, spot) : result;
+  return kind === 4 ? cutOff(result, spot, next(2) === 0) : result;
+}
+
+/** @param isSilent the image says that it is no longer than that */
+function cutOff(image: Buffer, length: number, isSilent: boolean): Buffer {
+  if (isSilent && length >= SUPERBLOCK_SIZE) image.writeBigUInt64LE(BigInt(length), 40);
+  return image.subarray(0, length);
 }
 
 const PLAIN = ['-noI', '-noD', '-noF', '-noX', '-noId'];
@@ -139,7 +164,9 @@ describe.each([
   ['not compressed, all ends in fragments', [...PLAIN, '-always-use-fragments']],
 ])('an image that is damaged on purpose: %s', (_name, options) => {
   it('is packed anew as long as nothing is wrong with it', async () => {
-    expect(await verdict(pack(...options))).toBeNull();
+    const image = pack(...options);
+    expect(await verdict(image)).toBeNull();
+    await repack(image, (source) => ({ root: new ImageTree(source).root(), droppedXattrs: 0 }));
     const list = (image: string) => execFileSync('unsquashfs', ['-lls', at(image)]).toString();
     expect(list('output')).toBe(list('source'));
   });
@@ -178,6 +205,38 @@ describe('an image whose tables lie', () => {
     image.writeUInt16LE(0x7fff, offset);
     image.writeUInt16LE(0x7fff, offset + 2);
     expect(await verdict(image)).toBeInstanceOf(BadSquashfs);
+  });
+
+  it('is refused: sets of attributes that share what they hold', async () => {
+    const image = pack(...PLAIN);
+    const table = Number(image.readBigUInt64LE(56));
+    const entries = Number(image.readBigUInt64LE(table + 16)) + 2;
+    // One set would have as many attributes as the table has bytes.
+    image.writeUInt32LE(1 << 20, entries + 8);
+    await expect(repack(image)).rejects.toThrow('more extended attributes than its xattr table');
+  });
+
+  it('is refused: an index that leads to one block again and again', async () => {
+    const image = pack(...PLAIN);
+    const size = Number(image.readBigUInt64LE(40));
+    const [fragments, entry] = [200_000, Buffer.alloc(8192)];
+    const block = Buffer.concat([Buffer.from([0, 0x80 | 0x20]), entry]);
+    const index = Buffer.alloc(Math.ceil((fragments * 16) / 8192) * 8);
+    for (let at = 0; at < index.length; at += 8) index.writeBigUInt64LE(BigInt(size), at);
+    const bomb = Buffer.concat([image.subarray(0, size), block, index]);
+    bomb.writeUInt32LE(fragments, 16);
+    bomb.writeUInt32LE(fragments, 4);
+    bomb.writeBigUInt64LE(BigInt(size + block.length), 80);
+    bomb.writeBigUInt64LE(BigInt(bomb.length), 40);
+    const before = process.memoryUsage().rss;
+    await expect(repack(bomb)).rejects.toThrow('the index of its fragment table is not in order');
+    expect(process.memoryUsage().rss - before).toBeLessThan(100 << 20);
+  });
+
+  it('is refused: more fragments than files', async () => {
+    const image = pack();
+    image.writeUInt32LE(image.readUInt32LE(4) + 1, 16);
+    await expect(repack(image)).rejects.toThrow('it has more fragments than files');
   });
 
   it('is refused: a directory that is in itself', async () => {

@@ -26,7 +26,10 @@ async function unpackAll(file: string): Promise<{ contents: Buffer[]; gaps: Stre
       seen.set(start, { start, end: start + blockLength(word) });
       contents.push(await image.block(start, word));
     };
-    for (const { start, word } of image.fragments) await add(start, word);
+    for (let index = 0; index < image.superblock.fragments; index++) {
+      const { start, word } = image.fragment(index);
+      await add(start, word);
+    }
     for (const inode of image.inodes()) {
       if (inode.kind !== 'file') continue;
       let position = inode.start;

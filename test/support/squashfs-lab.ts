@@ -119,9 +119,11 @@ export class Lab {
     output: string,
     target: Partial<PackingTarget> = {},
     processors = 2,
+    pristine: string | null = null,
   ): Promise<ImageReport> {
     return packFull({
       root: this.at(directory),
+      pristine: pristine && this.at(pristine),
       output: this.at(output),
       target: { compression: 'gzip', level: null, blockSize: 131_072, ...target },
       processors,

@@ -9,6 +9,8 @@ export type FragmentPlace = NonNullable<StoredContent['fragment']>;
 
 /** Contents that are on their way through the compressor at once, for each thread. */
 const DEPTH = 4;
+/** Most of them, however many threads there are: each takes a context of its compression, and koffi makes no more than 256 calls at once. */
+const IN_FLIGHT = 96;
 /** Bytes that the kernel is asked to copy at once: whoever ends the work waits for them. */
 const COPY_SIZE = 64 * 1024 * 1024;
 /** Bytes that are copied at once where the kernel cannot. */
@@ -63,7 +65,7 @@ export class DataWriter {
   constructor(private readonly options: DataWriterOptions) {
     const { position, threads, memory, blockSize } = options;
     this.at = position;
-    this.limit = Math.max(Math.min(threads * DEPTH, Math.floor(memory / (2 * blockSize))), 1);
+    this.limit = Math.max(Math.min(threads * DEPTH, IN_FLIGHT, Math.floor(memory / (2 * blockSize))), 1);
     this.fragment = Buffer.allocUnsafe(blockSize);
   }
 

@@ -101,6 +101,8 @@ class DeltaPacker {
     const source = await open(path, 'r');
     // What is new is compressed while what stays is copied in front of it.
     const copying = stopwatch.time('copy', () => this.copy(source, live));
+    // It may fail before anybody waits for it.
+    copying.catch(() => {});
     try {
       const fragments = await stopwatch.time('compress', () => this.compress(live));
       return await stopwatch.time('metadata', () => this.finish(fragments));

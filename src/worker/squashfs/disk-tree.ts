@@ -1,8 +1,9 @@
 import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { extendedAttributes } from '../linux.js';
-import { refuseDepth } from './image-tree.js';
+import { DEPTH_LIMIT } from './image-tree.js';
 import type { FileInode, InodeKind } from './inode.js';
 import { type Attributes, fileNode, type NewContent, type TreeDirectory, type TreeNode } from './tree.js';
+import { SquashfsLimit } from './tree-writer.js';
 import { NO_XATTRS, type Xattr, XATTR_PREFIXES } from './xattrs.js';
 
 /** A tree for an image, and what of it an image cannot hold. */
@@ -15,11 +16,18 @@ export interface PackableTree {
 /**
  * Reads the tree below a directory of the machine.
  * @param root nobody may change anything in it meanwhile
+ * @param pristine where it is an overlay, its lower layer; see `isWhiteout`
+ * @throws SquashfsLimit
  */
-export function readDiskTree(root: string): PackableTree {
-  const disk = new DiskTree(root);
+export function readDiskTree(root: string, pristine: string | null = null): PackableTree {
+  const disk = new DiskTree(root, pristine);
   return { root: disk.directory('', disk.stat(''), 0), droppedXattrs: disk.droppedXattrs };
 }
+
+/** Bytes of a name, and of a path with its end (linux/limits.h). */
+const [NAME_LIMIT, PATH_LIMIT] = [255, 4095];
+/** Most bytes of a file. Nearly all of a larger one are holes, which are read as zeros for hours. */
+const SIZE_LIMIT = 2 ** 40;
 
 /** Of files of a tree that is no source's. */
 const NO_TWINS: FileInode[] = [];
@@ -34,13 +42,23 @@ export class DiskTree {
   /** The directory of the file that was read last, in the tree and on the machine. */
   private latest = { path: '', place: '' };
 
-  constructor(root: string) {
+  constructor(
+    root: string,
+    private readonly pristine: string | null = null,
+  ) {
     this.root = asLatin1(root);
     this.latest.place = this.root;
   }
 
   stat(path: string): BigIntStats {
-    return lstatSync(bytes(this.root + path), { bigint: true });
+    const options = { bigint: true, throwIfNoEntry: false } as const;
+    const stats = lstatSync(bytes(this.root + path), options) ?? this.statHidden(path, options);
+    return stats ?? lstatSync(bytes(this.root + path), { bigint: true });
+  }
+
+  /** An overlay lists what it hides. */
+  private statHidden(path: string, options: { bigint: true; throwIfNoEntry: false }): BigIntStats | undefined {
+    return this.pristine === null ? undefined : lstatSync(bytes(asLatin1(this.pristine) + path), options);
   }
 
   /** Names in a directory, sorted by their bytes. */
@@ -50,7 +68,7 @@ export class DiskTree {
 
   /** A directory with all that is in it. */
   directory(path: string, stats: BigIntStats, depth: number): TreeDirectory {
-    refuseDepth(depth);
+    this.refuseDepth(path, depth);
     const entries = this.names(path).map((name) => {
       const place = `${path}/${name}`;
       const facts = this.stat(place);
@@ -73,13 +91,21 @@ export class DiskTree {
     return node;
   }
 
+  /** @throws SquashfsLimit for what only a path that is too long for the system leads to */
+  refuseDepth(path: string, depth: number): void {
+    if (depth > DEPTH_LIMIT) throw new SquashfsLimit(`directories that are more than ${DEPTH_LIMIT} deep`);
+    // What is in the directory has a slash and a name more.
+    if (this.root.length + path.length + 1 + NAME_LIMIT > PATH_LIMIT)
+      throw new SquashfsLimit(`paths of ${PATH_LIMIT} bytes, as below ${JSON.stringify(path.slice(0, 100))}…`);
+  }
+
   attributes(path: string, stats: BigIntStats): Attributes {
     return {
       mode: Number(stats.mode) & 0o7777,
       uid: Number(stats.uid),
       gid: Number(stats.gid),
       mtime: secondsOf(stats),
-      xattrs: this.xattrs(path),
+      xattrs: this.xattrs(path, stats),
     };
   }
 
@@ -99,10 +125,14 @@ export class DiskTree {
   private content(directory: string, name: string, stats: BigIntStats, twins: FileInode[]): NewContent {
     if (this.latest.path !== directory) this.latest = { path: directory, place: this.root + directory };
     const [size, allocated] = [Number(stats.size), Number(stats.blocks) * 512];
+    if (size > SIZE_LIMIT)
+      throw new SquashfsLimit(`${JSON.stringify(`${directory}/${name}`)}, which says that it has more than 1 TiB`);
     return { from: 'file', directory: this.latest.place, name, size, allocated, twins, stored: null };
   }
 
-  private xattrs(path: string): readonly Xattr[] {
+  private xattrs(path: string, stats: BigIntStats): readonly Xattr[] {
+    // Such a device may be hidden (`isWhiteout`), and has none.
+    if (stats.isCharacterDevice() && stats.rdev === 0n) return NO_XATTRS;
     const all = extendedAttributes(bytes(this.root + path));
     if (all.length === 0) return NO_XATTRS;
     const kept = all.filter(({ name }) => XATTR_PREFIXES.some((prefix) => name.startsWith(prefix)));
@@ -122,7 +152,7 @@ export function bytes(path: string): Buffer {
 }
 
 /** Texts of a byte per character have the order of their bytes. */
-function byBytes(a: string, b: string): number {
+export function byBytes(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
 }
 

@@ -21,6 +21,8 @@ export interface PackingTarget {
 export interface FullOptions extends PackingResources {
   /** Path of the directory that becomes the root. Nobody may change anything in it meanwhile. */
   root: string;
+  /** Where the root is an overlay, its lower layer; null otherwise. */
+  pristine: string | null;
   target: PackingTarget;
   /** Path of the new image; it must not exist, or be empty. Where the work ends early, what is written of it stays. */
   output: string;
@@ -35,12 +37,18 @@ export interface FullOptions extends PackingResources {
  * The output is written strictly forward, and the superblock, which makes it an image, last. The same tree gives the same bytes.
  * @throws CodecMissing, SquashfsLimit, FileChanged; errors of the system; the reason of the signal
  */
-export async function packFull({ root: path, target, output, ...resources }: FullOptions): Promise<ImageReport> {
+export async function packFull({
+  root: path,
+  pristine,
+  target,
+  output,
+  ...resources
+}: FullOptions): Promise<ImageReport> {
   const { compression, level, blockSize } = target;
   const compressorOptions = encodeCompressorOptions(compression, level);
   const codec = loadCodec(compression, { level, blockSize, imageOptions: compressorOptions });
   const stopwatch = new Stopwatch();
-  const { root, droppedXattrs } = await stopwatch.time('tables', async () => readDiskTree(path));
+  const { root, droppedXattrs } = await stopwatch.time('tables', async () => readDiskTree(path, pristine));
   const file = await open(output, 'w');
   try {
     const format = { blockSize, compressorOptions, flags: FLAG.duplicates };

@@ -3,8 +3,16 @@ import type { DirectoryInode, Inode } from './inode.js';
 import type { DirectoryEntry, SquashfsImage } from './squashfs-image.js';
 import { type Attributes, fileNode, type TreeDirectory, type TreeNode } from './tree.js';
 
-/** Deepest nesting of directories: no path is longer than 4096 bytes. */
-const DEPTH_LIMIT = 2048;
+/** Deepest nesting of directories. Walks go down by calls of functions, of which Node takes about twice as many. */
+export const DEPTH_LIMIT = 1000;
+
+/**
+ * Whether an overlay above the image takes a file of it for its own sign of a removed one, and hides it: layers of containers that an image
+ * holds are full of them (Linux, Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
+ */
+export function isWhiteout(inode: Inode): boolean {
+  return inode.kind === 'character device' && inode.device === 0;
+}
 
 /** Decides on a file that has several names; the path begins with a slash. */
 export type LinkedFile = (path: string, inode: Inode) => TreeNode;
@@ -38,7 +46,7 @@ export class ImageTree {
   node(path: string, inode: Inode, depth: number): TreeNode {
     if (inode.kind === 'directory') return this.directory(path, inode, depth);
     if (inode.links === 1) return this.leaf(inode);
-    if (this.linkedFile) return this.linkedFile(path, inode);
+    if (this.linkedFile && !isWhiteout(inode)) return this.linkedFile(path, inode);
     const node = this.linked.get(inode.number) ?? this.leaf(inode);
     this.linked.set(inode.number, node);
     return node;
@@ -55,7 +63,7 @@ export class ImageTree {
   }
 
   private directory(path: string, inode: DirectoryInode, depth: number): TreeDirectory {
-    refuseDepth(depth);
+    if (depth > DEPTH_LIMIT) throw new BadSquashfs(`its directories are more than ${DEPTH_LIMIT} deep`);
     const entries = this.list(inode).map(({ name, inode: reference }) => ({
       name,
       node: this.node(`${path}/${name}`, this.image.inode(reference), depth + 1),
@@ -76,9 +84,4 @@ export class ImageTree {
     const { mode, uid, gid, mtime } = inode;
     return { mode, uid, gid, mtime, xattrs: this.image.xattrs(inode) };
   }
-}
-
-/** @throws BadSquashfs */
-export function refuseDepth(depth: number): void {
-  if (depth > DEPTH_LIMIT) throw new BadSquashfs(`its directories are more than ${DEPTH_LIMIT} deep`);
 }

@@ -1,8 +1,8 @@
 import { type BigIntStats, readdirSync } from 'node:fs';
-import { asLatin1, bytes, DiskTree, kindOf, type PackableTree, secondsOf } from './disk-tree.js';
-import { ImageTree, refuseDepth } from './image-tree.js';
+import { asLatin1, byBytes, bytes, DiskTree, kindOf, type PackableTree, secondsOf } from './disk-tree.js';
+import { ImageTree, isWhiteout } from './image-tree.js';
 import type { DirectoryInode, FileInode, Inode } from './inode.js';
-import type { SquashfsImage } from './squashfs-image.js';
+import type { DirectoryEntry, SquashfsImage } from './squashfs-image.js';
 import type { TreeDirectory, TreeEntry, TreeNode } from './tree.js';
 
 /** An overlay over a mounted image. */
@@ -22,7 +22,7 @@ export interface Overlay {
  * With `xino=on` the kernel gives files of the lower layer the number that the image gives them, below high bits that tell the layer
  * (Linux, Documentation/filesystems/overlayfs.rst, "Inode properties"). It keeps that number after a copy-up; so it tells where a file came
  * from, and the upper directory whether it is still that.
- * @throws BadSquashfs
+ * @throws BadSquashfs for the source, SquashfsLimit
  */
 export function readMergedTree(image: SquashfsImage, overlay: Overlay): PackableTree {
   return new OverlayWalk(image, overlay).run();
@@ -62,11 +62,12 @@ class OverlayWalk {
    * @param twin the directory of the image with that path
    */
   private walk(path: string, stats: BigIntStats, twin: DirectoryInode | null, depth: number): TreeDirectory {
-    refuseDepth(depth);
+    this.merged.refuseDepth(path, depth);
     const origin = this.originOf(stats);
     // One that was renamed has the files of the directory that it was.
     const old = origin?.kind === 'directory' ? origin : twin;
-    const twins = new Map(old ? this.source.list(old).map((entry) => [entry.name, entry.inode]) : []);
+    const listing = old ? this.source.list(old) : [];
+    const twins = new Map(listing.map((entry) => [entry.name, entry.inode]));
     const changed = new Set(namesIn(this.upper + path));
     let isTrusted = false;
     const entries: TreeEntry[] = this.merged.names(path).map((name) => {
@@ -80,7 +81,22 @@ class OverlayWalk {
       isTrusted ||= isOld && old === origin && this.isSame(there, facts);
       return { name, node: this.enter(place, facts, there, changed.has(name), depth + 1) };
     });
-    return { kind: 'directory', number: 0, ...this.merged.attributes(path, stats), entries };
+    const hidden = old === origin ? this.hidden(path, listing, changed, depth) : [];
+    return {
+      kind: 'directory',
+      number: 0,
+      ...this.merged.attributes(path, stats),
+      entries: hidden.length ? [...entries, ...hidden].toSorted((a, b) => byBytes(a.name, b.name)) : entries,
+    };
+  }
+
+  /** What the overlay does not show of a directory of the image, although nobody removed it. */
+  private hidden(path: string, listing: DirectoryEntry[], changed: ReadonlySet<string>, depth: number): TreeEntry[] {
+    return listing.flatMap(({ name, kind, inode: reference }) => {
+      if (kind !== 'character device' || changed.has(name)) return [];
+      const inode = this.image.inode(reference);
+      return isWhiteout(inode) ? [{ name, node: this.source.node(`${path}/${name}`, inode, depth + 1) }] : [];
+    });
   }
 
   /** @param twin what the image has at this path */

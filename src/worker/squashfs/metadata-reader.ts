@@ -7,8 +7,8 @@ import type { MetadataReference } from './superblock.js';
 export const METADATA_SIZE = 8192;
 /** In the length of a block of metadata: it is stored as it is. */
 export const METADATA_UNCOMPRESSED = 0x8000;
-/** Most bytes of one table, unpacked: an image with ten million files needs less. */
-const TABLE_LIMIT = 256 * 1024 * 1024;
+/** Most bytes of one table, unpacked: an image with three million files needs less. */
+const TABLE_LIMIT = 128 * 1024 * 1024;
 
 /** A table that is made of blocks of metadata, unpacked. */
 export class MetadataTable {
@@ -73,9 +73,10 @@ export class MetadataReader {
     const length = entries * entrySize;
     if (length > TABLE_LIMIT) throw new BadSquashfs(`its ${what} table is larger than that of any sane image`);
     const positions = this.positions(index, Math.ceil(length / METADATA_SIZE), what);
-    const parts = positions.map((position) => this.block(position, what).content);
-    const content = Buffer.concat(parts);
-    if (content.length !== length) throw new BadSquashfs(`its ${what} table has another length than it says`);
+    const content = Buffer.alloc(length);
+    let filled = 0;
+    for (const position of positions) filled += this.block(position, what).content.copy(content, filled);
+    if (filled !== length) throw new BadSquashfs(`its ${what} table has another length than it says`);
     return { content, start: positions[0] ?? index };
   }
 
@@ -83,8 +84,9 @@ export class MetadataReader {
     if (index + count * 8 > this.size) throw new BadSquashfs(`the index of its ${what} table lies outside of it`);
     const bytes = this.file.read(index, count * 8);
     const positions = Array.from({ length: count }, (_, number) => Number(bytes.readBigUInt64LE(number * 8)));
-    if (positions.some((position) => position >= index))
-      throw new BadSquashfs(`the index of its ${what} table leads behind itself`);
+    // One block that counts for many would make a large table of a small image.
+    if (positions.some((position, number) => position >= (positions[number + 1] ?? index)))
+      throw new BadSquashfs(`the index of its ${what} table is not in order`);
     return positions;
   }
 

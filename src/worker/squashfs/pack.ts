@@ -58,7 +58,7 @@ async function begin(
   log('packs', { compression, level: target.level, block_size: target.blockSize });
   await rm(directory.image, { force: true });
   const isReusable = root.pristine !== null && compression === source.compression;
-  return { target, plan: isReusable ? await planReuse(context, root, target, abort) : null };
+  return { target, plan: isReusable ? await planReuse(context, root, target, abort).catch(refuse) : null };
 }
 
 async function pack(
@@ -72,7 +72,9 @@ async function pack(
   const { processors, memoryMib } = job.packing;
   const options = { output: directory.image, processors, memory: memoryMib * MIB * BLOCKS_SHARE };
   const { droppedXattrs, bytes, reusedBytes, seconds } = await (
-    plan ? packReusing(plan, options) : packAll(context, { root: root.path, target, signal, ...options })
+    plan
+      ? packReusing(plan, options)
+      : packAll(context, { root: root.path, pristine: root.pristine, target, signal, ...options })
   ).catch(refuse);
   if (droppedXattrs > 0) log('extended attributes that SquashFS cannot hold', { count: droppedXattrs });
   const method = plan ? 'delta' : 'full';
@@ -141,7 +143,12 @@ type Packed = Pick<ImageReport, 'bytes' | 'reusedBytes' | 'droppedXattrs' | 'sec
 
 /** Packs all of a root. */
 async function packAll(context: PhaseContext, options: FullOptions): Promise<Packed> {
-  return SLOW_COMPRESSIONS.has(options.target.compression) ? packFull(options) : packByMksquashfs(context, options);
+  if (!SLOW_COMPRESSIONS.has(options.target.compression)) return packByMksquashfs(context, options);
+  return packFull(options).catch((error: unknown) => {
+    // It is looked for before anything is written. mksquashfs has its own.
+    if (error instanceof CodecMissing) return packByMksquashfs(context, options);
+    throw error;
+  });
 }
 
 async function packByMksquashfs(

@@ -62,7 +62,7 @@ export class SquashfsImage {
     readonly codec: Codec,
     /** Options of the compression, as the image gives them; empty for none. */
     readonly compressorOptions: Buffer,
-    readonly fragments: readonly Fragment[],
+    private readonly fragmentTable: Buffer,
     private readonly xattrTable: XattrTable,
     private readonly context: InodeContext,
     private readonly inodeTable: MetadataTable,
@@ -234,9 +234,10 @@ export class SquashfsImage {
    * @throws BadSquashfs
    */
   fragment(index: number): Fragment {
-    const fragment = this.fragments[index];
-    if (!fragment) throw new BadSquashfs('a file ends in a fragment that its fragment table lacks');
-    return fragment;
+    if (index >= this.superblock.fragments)
+      throw new BadSquashfs('a file ends in a fragment that its fragment table lacks');
+    const fields = new FieldReader(this.fragmentTable, index * FRAGMENT_ENTRY_SIZE, 'fragment table');
+    return { start: fields.u64(), word: fields.u32() };
   }
 
   /**
@@ -281,7 +282,12 @@ function readCompressorOptions(file: ImageFile, { flags }: Superblock): Buffer {
 function readTables(file: ImageFile, superblock: Superblock, metadata: MetadataReader) {
   const { idTable, xattrTable, fragmentTable, exportTable } = superblock;
   const ids = metadata.indexed(idTable, superblock.ids, ID_SIZE, 'id');
-  const fragments = fragmentTable === null ? null : readFragments(superblock, fragmentTable, metadata);
+  if (superblock.fragments > (fragmentTable === null ? 0 : superblock.inodes))
+    throw new BadSquashfs('it has more fragments than files');
+  const fragments =
+    fragmentTable === null
+      ? null
+      : metadata.indexed(fragmentTable, superblock.fragments, FRAGMENT_ENTRY_SIZE, 'fragment');
   const xattrs =
     xattrTable === null ? null : XattrTable.read(metadata, xattrTable, file.read(xattrTable, XATTR_HEADER_SIZE));
   const exported =
@@ -289,21 +295,10 @@ function readTables(file: ImageFile, superblock: Superblock, metadata: MetadataR
   const starts = [ids, fragments, xattrs, exported].map((table) => table?.start ?? superblock.size);
   return {
     ids: Array.from({ length: superblock.ids }, (_, index) => ids.content.readUInt32LE(index * ID_SIZE)),
-    fragments: fragments?.entries ?? [],
+    fragments: fragments?.content ?? Buffer.alloc(0),
     xattrs: xattrs?.table ?? XattrTable.none,
     first: Math.min(...starts),
   };
-}
-
-function readFragments(superblock: Superblock, position: number, metadata: MetadataReader) {
-  const { content, start } = metadata.indexed(position, superblock.fragments, FRAGMENT_ENTRY_SIZE, 'fragment');
-  const fields = new FieldReader(content, 0, 'fragment table');
-  const entries = Array.from({ length: superblock.fragments }, () => {
-    const fragment = { start: fields.u64(), word: fields.u32() };
-    fields.u32();
-    return fragment;
-  });
-  return { entries, start };
 }
 
 /** Reads one header of a listing and the entries below it. */

@@ -6,7 +6,7 @@ import type { MetadataReference } from './superblock.js';
 import type { TreeDirectory, TreeEntry, TreeFile, TreeNode } from './tree.js';
 import { XattrWriter } from './xattr-writer.js';
 
-/** The image would have more of something than the format can count; the message says of what. */
+/** The image would have more of something than the format, or this packer, can hold; the message says of what. */
 export class SquashfsLimit extends Error {
   constructor(what: string) {
     super(`a SquashFS image cannot hold ${what}`);

@@ -15,19 +15,25 @@ export const XATTR_PREFIXES = ['user.', 'trusted.', 'security.'] as const;
 const OUT_OF_LINE = 0x100;
 /** Most bytes of a value that Linux takes. */
 const VALUE_LIMIT = 65_536;
-/** Most attributes of one file. */
-const COUNT_LIMIT = 65_536;
+/** Bytes that an attribute takes at least: its type, and the lengths of its name and its value. */
+const SMALLEST_PAIR = 8;
+/** Most bytes of all values, as often as sets have them. */
+const VALUES_LIMIT = 64 * 1024 * 1024;
 export const XATTR_ENTRY_SIZE = 16;
 export const NO_XATTRS: readonly Xattr[] = [];
 
 /** The sets of extended attributes of an image (squashfs.rst, section 3.7); equal sets are stored once. */
 export class XattrTable {
   private readonly sets = new Map<number, readonly Xattr[]>();
+  /** What sets may still have: attributes, each of which is written once, and bytes of values, which may be shared. */
+  private readonly budget: { pairs: number; values: number };
 
   private constructor(
     private readonly ids: Buffer,
     private readonly pairs: MetadataTable | null,
-  ) {}
+  ) {
+    this.budget = { pairs: (pairs?.content.length ?? 0) / SMALLEST_PAIR, values: VALUES_LIMIT };
+  }
 
   /** Of an image without a table. */
   static readonly none = new XattrTable(Buffer.alloc(0), null);
@@ -61,7 +67,8 @@ export class XattrTable {
       throw new BadSquashfs('an inode has extended attributes that its xattr table lacks');
     const entry = this.ids.subarray(number * XATTR_ENTRY_SIZE);
     const count = entry.readUInt32LE(8);
-    if (count > COUNT_LIMIT) throw new BadSquashfs(`an inode has ${count} extended attributes`);
+    this.budget.pairs -= count;
+    if (this.budget.pairs < 0) throw new BadSquashfs('its inodes have more extended attributes than its xattr table');
     const fields = this.fieldsAt(this.pairs, entry.readBigUInt64LE(0));
     return Array.from({ length: count }, () => this.readPair(fields, this.pairs!));
   }
@@ -76,10 +83,20 @@ export class XattrTable {
     if (!prefix) throw new BadSquashfs(`an extended attribute has the unknown prefix ${type & 0xff}`);
     const name = prefix + fields.slice(fields.u16()).toString('latin1');
     const value = fields.slice(valueLength(fields));
-    if (!(type & OUT_OF_LINE)) return { name, value };
-    if (value.length !== 8) throw new BadSquashfs('an extended attribute refers to its value in an unknown way');
-    const there = this.fieldsAt(pairs, value.readBigUInt64LE(0));
-    return { name, value: there.slice(valueLength(there)) };
+    return { name, value: this.spend(type & OUT_OF_LINE ? this.valueElsewhere(value, pairs) : value) };
+  }
+
+  private valueElsewhere(place: Buffer, pairs: MetadataTable): Buffer {
+    if (place.length !== 8) throw new BadSquashfs('an extended attribute refers to its value in an unknown way');
+    const there = this.fieldsAt(pairs, place.readBigUInt64LE(0));
+    return there.slice(valueLength(there));
+  }
+
+  private spend(value: Buffer): Buffer {
+    this.budget.values -= value.length;
+    if (this.budget.values < 0)
+      throw new BadSquashfs('its extended attributes are larger than those of any sane image');
+    return value;
   }
 }
 

@@ -322,13 +322,19 @@ function environmentOf(phase: PhaseName, spec: JobSpec, settings: KubernetesSett
     { name: 'JOB_SANDBOX', value: 'pod' },
     { name: 'DISK_RESERVE_MIB', value: String(settings.diskReserveMib) },
     { name: 'AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED', value: 'true' },
-    // Threads that compress; without a limit this is what the node has. Node reads it before any program can set it.
-    { name: 'UV_THREADPOOL_SIZE', valueFrom: { resourceFieldRef: { resource: 'limits.cpu' } } },
+    threadsOf(spec),
     // Others cannot register it.
     ...(settings.emulation && securityOf(phase, spec).privileged ? [{ name: 'EMULATION', value: 'true' }] : []),
   ];
   if (phase === 'build-image') return [...common, { name: 'SIGNING_KEYS_DIR', value: POD_PATHS.signingKeys }];
   return WITH_STORE.has(phase) ? [...common, ...storeEnvironment(settings)] : common;
+}
+
+/** Threads that compress; without a limit of the container this is what the node has. Node reads it before any program can set it. */
+function threadsOf({ packing }: JobSpec): EnvVar {
+  const name = 'UV_THREADPOOL_SIZE';
+  if (packing.processors > 0) return { name, value: String(packing.processors) };
+  return { name, valueFrom: { resourceFieldRef: { resource: 'limits.cpu' } } };
 }
 
 function storeEnvironment({ store, storeSecret }: KubernetesSettings): EnvVar[] {

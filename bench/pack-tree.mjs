@@ -22,7 +22,7 @@ async function packDelta([source, merged, upper, index, output, level]) {
   );
   const report = await packPlan(plan, { output, ...RESOURCES });
   plan.close();
-  const copied = planParts(plan.copied, choosePartSize(report.bytes)).filter((part) => part.source !== null);
+  const copied = planParts(plan.copied, (choosePartSize(report.bytes) * 5) / 8).filter((part) => part.source !== null);
   return { report, sent: report.bytes - copied.reduce((sum, { start, end }) => sum + end - start + 1, 0) };
 }
 

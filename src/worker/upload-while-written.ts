@@ -22,8 +22,12 @@ const PARALLEL = 4;
 const INTERVAL = 100;
 /** Milliseconds between two reports of progress. */
 const PROGRESS_INTERVAL = 2000;
-/** How much larger than the source a new image may become before parts run out. */
-const GROWTH = 16;
+/** How much larger than the source a new image may become before parts run out. Larger parts take more memory. */
+const GROWTH = 5;
+/** Bytes that are read at once of what is only compared. */
+const READ_SIZE = MIB;
+/** Of the size of other parts: that of the smallest that are copied. S3 takes no part of less than 5 MiB, and others have at least 8. */
+const COPIED_SHARE = 5 / 8;
 
 export interface GrowingFile {
   store: ArtifactStore;
@@ -82,7 +86,7 @@ class FollowingUpload {
 
   async run(): Promise<UploadedFile> {
     const { file, written, copied, store, location, metadata } = this.growing;
-    this.planned = planParts(await copied, this.partSize);
+    this.planned = planParts(await copied, this.partSize * COPIED_SHARE);
     await this.copyParts();
     await this.follow();
     await written;
@@ -151,11 +155,17 @@ class FollowingUpload {
       if (number > MAX_PARTS)
         throw new ArtifactStoreFailure(`an artifact of ${size} bytes needs more parts than S3 takes`);
       const { start, end } = this.part(number);
-      const content = await readFully(handle, start, Math.min(end + 1, size) - start);
-      whole.update(content);
-      const md5 = createHash('md5').update(content).digest('hex');
-      if (this.stored.get(number) !== md5) await this.begin(number, content, md5);
-      await this.tell({ stage: 'upload', done: start + content.length, total: size });
+      const length = Math.min(end + 1, size) - start;
+      const part = createHash('md5');
+      // Parts that are copied may be larger than what memory is meant to hold.
+      for (let done = 0; done < length; done += READ_SIZE) {
+        const content = await readFully(handle, start + done, Math.min(READ_SIZE, length - done));
+        whole.update(content);
+        part.update(content);
+      }
+      const md5 = part.digest('hex');
+      if (this.stored.get(number) !== md5) await this.begin(number, await readFully(handle, start, length), md5);
+      await this.tell({ stage: 'upload', done: start + length, total: size });
     }
     await this.drain();
     return whole.digest('hex');

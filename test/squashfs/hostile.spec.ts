@@ -167,7 +167,7 @@ describe.each([
     const image = pack(...options);
     expect(await verdict(image)).toBeNull();
     await repack(image, (source) => ({ root: new ImageTree(source).root(), droppedXattrs: 0 }));
-    const list = (image: string) => execFileSync('unsquashfs', ['-lls', at(image)]).toString();
+    const list = (name: string) => execFileSync('unsquashfs', ['-lls', at(name)]).toString();
     expect(list('output')).toBe(list('source'));
   });
 
@@ -222,7 +222,7 @@ describe('an image whose tables lie', () => {
     const [fragments, entry] = [200_000, Buffer.alloc(8192)];
     const block = Buffer.concat([Buffer.from([0, 0x80 | 0x20]), entry]);
     const index = Buffer.alloc(Math.ceil((fragments * 16) / 8192) * 8);
-    for (let at = 0; at < index.length; at += 8) index.writeBigUInt64LE(BigInt(size), at);
+    for (let byte = 0; byte < index.length; byte += 8) index.writeBigUInt64LE(BigInt(size), byte);
     const bomb = Buffer.concat([image.subarray(0, size), block, index]);
     bomb.writeUInt32LE(fragments, 16);
     bomb.writeUInt32LE(fragments, 4);

@@ -73,7 +73,7 @@ async function stored(): Promise<Buffer> {
 
 async function expectNothingStored(): Promise<void> {
   await expect(store.head(LOCATION)).rejects.toThrow('no artifact');
-  await store.abortUploads(LOCATION.bucket, '');
+  expect(store.openUploads()).toEqual([]);
 }
 
 it.each([0, 1, 5 * MIB, 8 * MIB, 8 * MIB + 1, 40 * MIB + 12_345])(
@@ -135,8 +135,8 @@ it('stores nothing where the store fails, and says why', async () => {
 
 it('takes larger parts where the image may become large', async () => {
   const content = randomBytes(20 * MIB);
-  const { etag } = await upload(writeSlowly(content, 0), 10 * 1024 * MIB);
-  // 16 times 10 GiB in 10,000 parts: 17 MiB each.
+  const { etag } = await upload(writeSlowly(content, 0), 30 * 1024 * MIB);
+  // 5 times 30 GiB in 10,000 parts: 16 MiB each.
   expect(etag).toMatch(/-2$/);
 });
 
@@ -178,6 +178,25 @@ describe('an image that has much of another', () => {
     await expectStored(result);
     // The first part, the one around the short stretch, and the end.
     expect(result.bytesSent).toBeLessThan(20 * MIB);
+  });
+
+  it('is copied in stretches of 5 MiB, the least that S3 takes', async () => {
+    const old = randomBytes(24 * MIB);
+    const { etag } = await store.put(SOURCE, { body: old });
+    // Three stretches, and something new before each.
+    const copied = [0, 1, 2].map((number) => ({
+      start: 96 + number * 7 * MIB,
+      source: number * 8 * MIB,
+      length: 6 * MIB,
+    }));
+    content = Buffer.concat([
+      randomBytes(96),
+      ...copied.flatMap(({ source, length }) => [old.subarray(source, source + length), randomBytes(MIB)]),
+    ]);
+    copies = { copied, etag };
+    const result = await uploadCopies();
+    await expectStored(result);
+    expect(result.bytesSent).toBeLessThan(content.length * 0.8);
   });
 
   it.each<[string, () => unknown]>([

@@ -51,14 +51,16 @@ export class DiskTree {
   }
 
   stat(path: string): BigIntStats {
-    const options = { bigint: true, throwIfNoEntry: false } as const;
-    const stats = lstatSync(bytes(this.root + path), options) ?? this.statHidden(path, options);
-    return stats ?? lstatSync(bytes(this.root + path), { bigint: true });
+    return this.find(path) ?? lstatSync(bytes(this.root + path), { bigint: true });
   }
 
-  /** An overlay lists what it hides. */
-  private statHidden(path: string, options: { bigint: true; throwIfNoEntry: false }): BigIntStats | undefined {
-    return this.pristine === null ? undefined : lstatSync(bytes(asLatin1(this.pristine) + path), options);
+  /** Undefined for what is not there. */
+  find(path: string): BigIntStats | undefined {
+    const options = { bigint: true, throwIfNoEntry: false } as const;
+    const stats = lstatSync(bytes(this.root + path), options);
+    if (stats || this.pristine === null) return stats;
+    // An overlay lists what it hides.
+    return lstatSync(bytes(asLatin1(this.pristine) + path), options);
   }
 
   /** Names in a directory, sorted by their bytes. */

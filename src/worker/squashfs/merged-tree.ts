@@ -2,7 +2,7 @@ import { type BigIntStats, readdirSync } from 'node:fs';
 import { asLatin1, byBytes, bytes, DiskTree, kindOf, type PackableTree, secondsOf } from './disk-tree.js';
 import { ImageTree, isWhiteout } from './image-tree.js';
 import type { DirectoryInode, FileInode, Inode } from './inode.js';
-import type { DirectoryEntry, SquashfsImage } from './squashfs-image.js';
+import type { SquashfsImage } from './squashfs-image.js';
 import type { TreeDirectory, TreeEntry, TreeNode } from './tree.js';
 
 /** An overlay over a mounted image. */
@@ -64,39 +64,25 @@ class OverlayWalk {
   private walk(path: string, stats: BigIntStats, twin: DirectoryInode | null, depth: number): TreeDirectory {
     this.merged.refuseDepth(path, depth);
     const origin = this.originOf(stats);
-    // One that was renamed has the files of the directory that it was.
+    // One that was renamed has the files of the directory that it was. To ask an overlay for them costs a look at each in both layers.
     const old = origin?.kind === 'directory' ? origin : twin;
-    const listing = old ? this.source.list(old) : [];
-    const twins = new Map(listing.map((entry) => [entry.name, entry.inode]));
+    const twins = new Map(old ? this.source.list(old).map((entry) => [entry.name, entry.inode]) : []);
     const changed = new Set(namesIn(this.upper + path));
+    const names = origin === old && old ? merge([...twins.keys()], [...changed]) : this.merged.names(path);
     let isTrusted = false;
-    const entries: TreeEntry[] = this.merged.names(path).map((name) => {
+    const entries = names.flatMap((name): TreeEntry[] => {
       const place = `${path}/${name}`;
       const reference = twins.get(name);
       const there = reference ? this.image.inode(reference) : null;
-      const isOld = there !== null && !changed.has(name);
-      if (isOld && isTrusted) return { name, node: this.source.node(place, there, depth + 1) };
-      const facts = this.merged.stat(place);
+      const isOld = there !== null && !changed.has(name) && old === origin;
+      if (isOld && (isTrusted || isWhiteout(there))) return [{ name, node: this.source.node(place, there, depth + 1) }];
+      const facts = this.merged.find(place);
+      if (!facts) return [];
       // What the upper layer does not have is as the image has it. One of the files is looked at, to be sure of the directory.
-      isTrusted ||= isOld && old === origin && this.isSame(there, facts);
-      return { name, node: this.enter(place, facts, there, changed.has(name), depth + 1) };
+      isTrusted ||= isOld && this.isSame(there, facts);
+      return [{ name, node: this.enter(place, facts, there, changed.has(name), depth + 1) }];
     });
-    const hidden = old === origin ? this.hidden(path, listing, changed, depth) : [];
-    return {
-      kind: 'directory',
-      number: 0,
-      ...this.merged.attributes(path, stats),
-      entries: hidden.length ? [...entries, ...hidden].toSorted((a, b) => byBytes(a.name, b.name)) : entries,
-    };
-  }
-
-  /** What the overlay does not show of a directory of the image, although nobody removed it. */
-  private hidden(path: string, listing: DirectoryEntry[], changed: ReadonlySet<string>, depth: number): TreeEntry[] {
-    return listing.flatMap(({ name, kind, inode: reference }) => {
-      if (kind !== 'character device' || changed.has(name)) return [];
-      const inode = this.image.inode(reference);
-      return isWhiteout(inode) ? [{ name, node: this.source.node(`${path}/${name}`, inode, depth + 1) }] : [];
-    });
+    return { kind: 'directory', number: 0, ...this.merged.attributes(path, stats), entries };
   }
 
   /** @param twin what the image has at this path */
@@ -126,6 +112,11 @@ class OverlayWalk {
     const end = path.lastIndexOf('/');
     return this.merged.leaf(path.slice(0, end), path.slice(end + 1), stats, twins);
   }
+}
+
+/** All names of two lists, each once, sorted by their bytes. */
+function merge(one: string[], other: string[]): string[] {
+  return [...new Set([...one, ...other])].toSorted(byBytes);
 }
 
 /** Names in a directory of the machine; none where it is not there, or is no directory. */

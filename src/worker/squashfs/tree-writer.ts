@@ -80,10 +80,12 @@ class InodePlaces {
   /** The export table: where each inode is, by its number. */
   encode(): Buffer {
     const entries = Buffer.alloc((this.offsets.length - 1) * 8);
-    // As `encodeReference` has it, in two parts.
+    // As `encodeReference` has it, in parts.
     for (let number = 1; number < this.offsets.length; number++) {
-      entries.writeUInt16LE(this.offset(number), number * 8 - 8);
-      entries.writeUIntLE(this.block(number), number * 8 - 6, 6);
+      const [at, block] = [number * 8 - 8, this.block(number)];
+      entries.writeUInt16LE(this.offset(number), at);
+      entries.writeUInt32LE(block % 2 ** 32, at + 2);
+      entries.writeUInt16LE(Math.floor(block / 2 ** 32), at + 6);
     }
     return entries;
   }

@@ -109,7 +109,8 @@ function disruptionOf({ status }: Pod): string | null {
   return DISRUPTIONS[target?.reason ?? ''] ?? DISRUPTIONS[status?.reason ?? ''] ?? null;
 }
 
-function statusesOf({ status }: Pod): ContainerStatus[] {
+/** All containers of a pod, in the order in which they begin. */
+export function statusesOf({ status }: Pod): ContainerStatus[] {
   return [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
 }
 

@@ -149,7 +149,7 @@ describe('launching', () => {
     const ids = [await insertJob(), await insertJob(), await insertJob()];
     for (const [index, id] of ids.entries()) await jobs.update(id, { created: new Date(2026, 0, 1 + index) });
     await reconciler.pass();
-    expect(await launcher.list()).toEqual(ids.slice(0, 2));
+    expect((await launcher.list()).toSorted()).toEqual(ids.slice(0, 2).toSorted());
     expect((await get(ids[2]!)).status_reason).toContain('JOB_MAX_RUNNING lets 2 run at once');
     launcher.finish(ids[0]!, null);
     await end(ids[0]!);
@@ -231,16 +231,16 @@ describe('launching', () => {
   });
 
   it('does not launch what was deleted since it looked', async () => {
-    const [one, other] = [await insertJob({ created: new Date(0) }), await insertJob()];
-    let launches = 0;
-    const launch = launcher.launch.bind(launcher);
-    launcher.launch = async (spec) => {
-      launches++;
-      await jobs.update(other, { deleted: new Date() });
-      await launch(spec);
-    };
+    const id = await insertJob();
+    const find = jobs.find.bind(jobs);
+    const looked = jest.spyOn(jobs, 'find').mockImplementation(async (options) => {
+      const found = await find(options);
+      if (found.some((job) => job.id === id)) await jobs.update(id, { deleted: new Date() });
+      return found;
+    });
     await reconciler.pass();
-    expect([launches, await launcher.list()]).toEqual([1, [one]]);
+    looked.mockRestore();
+    expect([launcher.launches.size, await jobs.existsBy({ id })]).toEqual([0, false]);
   });
 
   it('ends what can never be launched, with the reason', async () => {
@@ -382,6 +382,63 @@ describe('what was deleted', () => {
     await reconciler.pass();
     expect(await jobs.existsBy({ id })).toBe(false);
   });
+});
+
+describe('a job whose step takes long', () => {
+  /** More than steps that go on at once. */
+  const MANY = 20;
+  let answer: () => void;
+  let silence: Promise<void>;
+
+  beforeEach(() => {
+    silence = new Promise((resolve) => (answer = resolve));
+  });
+
+  /** Has each call of a method wait for jobs of these ids until `answer` is called. */
+  const hang = (method: 'remove' | 'observe' | 'release', ids: readonly string[]) => {
+    const calls: string[] = [];
+    const real = launcher[method].bind(launcher) as (id: string) => Promise<never>;
+    launcher[method] = async (id: string) => {
+      if (ids.includes(id)) {
+        calls.push(id);
+        await silence;
+      }
+      return real(id);
+    };
+    return calls;
+  };
+
+  it.each(['remove', 'observe', 'release'] as const)(
+    'stalls no other, and is asked once only: %s',
+    async (method) => {
+      launcher = new MemoryJobLauncher();
+      reconciler = reconcilerOf(RUNNER);
+      const slow = await Promise.all(Array.from({ length: MANY }, () => insertJob()));
+      await reconciler.pass();
+      if (method === 'release') for (const id of slow) launcher.finish(id, 'it died');
+      if (method === 'remove') await jobs.updateAll({ deleted: new Date() });
+      const calls = hang(method, slow);
+      reconciler.start('http://127.0.0.1:1');
+      try {
+        await until('some hang', async () => calls.length > 0);
+        const id = await insertJob();
+        reconciler.wake();
+        const begun = Date.now();
+        await until('another is launched', async () => (await get(id)).launched !== null);
+        expect(Date.now() - begun).toBeLessThan(3000);
+        await jobs.update(id, { deleted: new Date() });
+        await until('it is removed', async () => !(await jobs.existsBy({ id })));
+        expect(calls).toHaveLength(new Set(calls).size);
+        answer();
+        if (method !== 'remove') await jobs.updateAll({ deleted: new Date() });
+        await until('all are removed', async () => (await jobs.count()) === 0);
+      } finally {
+        answer();
+        await reconciler.onApplicationShutdown();
+      }
+    },
+    60_000,
+  );
 });
 
 describe('what no record owns', () => {

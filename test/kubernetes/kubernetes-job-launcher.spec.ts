@@ -8,7 +8,7 @@ import {
   signingKeysPermissions,
 } from '../../src/jobs/launcher/kubernetes/permissions.js';
 import type { KubernetesSettings } from '../../src/jobs/launcher/kubernetes/resources.js';
-import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
+import { LaunchRefused, NotYet } from '../../src/jobs/launcher/job-launcher.js';
 import { describeJobLauncher } from '../contracts/job-launcher.js';
 import { FakeKubernetes, type SeenRequest } from '../support/fake-kubernetes.js';
 import { aCreateSpec, aJobSpec } from '../support/job-spec.js';
@@ -235,6 +235,22 @@ describe('KubernetesJobLauncher', () => {
       expect(cluster.all('events').length).toBe(cluster.objects.size);
       await until('it is seen', async () => (await launcher.observe(job_id)).state === 'absent');
     });
+  });
+
+  it('does not wait for a node that does not answer, and goes on with the removal when it is asked again', async () => {
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    cluster.nodesAnswer = false;
+    const begun = Date.now();
+    await expect(launcher.remove(job_id)).rejects.toThrow(NotYet);
+    expect(Date.now() - begun).toBeLessThan(5000);
+    expect(await launcher.list()).toEqual([job_id]);
+    const [[path]] = [...cluster.objects] as [[string, unknown]];
+    expect(cluster.objects.size).toBe(1);
+    cluster.nodesAnswer = true;
+    cluster.remove(path);
+    await launcher.remove(job_id);
+    expect(cluster.objects.size).toBe(0);
   });
 
   it('tells the address that the balancer gave', async () => {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobSpec } from '../../../protocol/job-spec.js';
-import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
+import { type ConnectionInfo, JobLauncher, LaunchRefused, NotYet, type Observation } from '../job-launcher.js';
 import { resourceNames } from '../resource-names.js';
 import { type KubeClient, KubeFailure } from './kube-client.js';
 import {
@@ -34,7 +34,7 @@ import {
 /** Milliseconds between two looks at a log that has not begun, and at objects that are going away. */
 const INTERVAL = 200;
 /** Milliseconds for which `remove` waits for the last part to go. */
-const PATIENCE = 30_000;
+const PATIENCE = 2000;
 /** Milliseconds that a cluster gets to make a pod before it is asked why it does not. */
 const EVENTS_AFTER = 2000;
 const SSH_PORT = 22;
@@ -109,7 +109,8 @@ export class KubernetesJobLauncher extends JobLauncher {
       await steps();
     } catch (error) {
       if (!(error instanceof KubeFailure) || !isFinal(error.status)) throw error;
-      await this.remove(jobId);
+      // What goes slowly, goes when the job that ended by this is released.
+      await this.remove(jobId).catch(ignoreNotYet);
       throw new LaunchRefused(
         `Kubernetes refuses the job (${error.status}: ${error.message}): check the role of the server's service account, the quotas of the namespace ${this.options.settings.namespace}, and JOB_POD_SETTINGS`,
         { cause: error },
@@ -248,11 +249,11 @@ export class KubernetesJobLauncher extends JobLauncher {
     for (const name of jobNames(jobId)) await this.client.delete(RESOURCE.job, name);
   }
 
-  /** Deletes all parts again and again until none is left; where the cluster takes longer, it rejects and is called again. */
+  /** Deletes all parts again and again until none is left, or the cluster takes longer. */
   override async remove(jobId: string): Promise<void> {
     for (const deadline = Date.now() + PATIENCE; ; await sleep(INTERVAL)) {
       if (!(await this.deleteParts(jobId))) break;
-      if (Date.now() > deadline) throw new Error('Kubernetes has not yet removed all parts of the job');
+      if (Date.now() > deadline) throw new NotYet('Kubernetes has not yet removed all parts of the job');
     }
     this.forget(jobId);
   }
@@ -333,6 +334,10 @@ function jobIdOf({ metadata }: KubeObject): string | null {
 /** What another try cannot change: the request is wrong, or is not allowed. */
 function isFinal(status: number | null): boolean {
   return status !== null && [400, 403, 413, 422].includes(status);
+}
+
+function ignoreNotYet(error: unknown): void {
+  if (!(error instanceof NotYet)) throw error;
 }
 
 /** Names of the containers of a pod that have begun. */

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
 import { jest } from '@jest/globals';
 import { Logger } from '@nestjs/common';
 import { DataSource, type Repository } from 'typeorm';
@@ -336,6 +337,35 @@ describe('what has ended', () => {
     store.put = put;
     await reconciler.pass();
     expect((await get(id)).released).toBeInstanceOf(Date);
+  });
+
+  it('is released in the end, also where a log cannot be read', async () => {
+    const id = await insertJob();
+    await reconciler.pass();
+    for (const container of ['prepare', 'sshd', 'buildenv-sidecar']) launcher.print(id, container, 'what happened');
+    launcher.finish(id, 'its node is gone');
+    const log = launcher.log.bind(launcher);
+    launcher.log = async function* (jobId, container, from, follow) {
+      if (container === 'prepare') throw new Error('no route to host');
+      yield* log(jobId, container, from, follow);
+    };
+    const kept = async (container: string) =>
+      (await buffer(await store.read({ bucket: 'ims', key: `jobs/${id}/logs/${container}.log` }))).toString();
+    await reconciler.pass();
+    expect([(await get(id)).released, await kept('sshd')]).toEqual([null, 'what happened']);
+    // What was kept stays, also where it cannot be read any more.
+    launcher.log = async function* () {
+      yield* [];
+      throw new Error('no route to host');
+    };
+    await jobs.update(id, { ended: new Date(Date.now() - 121_000) });
+    await reconciler.pass();
+    expect((await get(id)).released).toBeInstanceOf(Date);
+    expect(await Promise.all(['prepare', 'sshd', 'buildenv-sidecar'].map(kept))).toEqual([
+      expect.stringContaining('could not be read'),
+      'what happened',
+      'what happened',
+    ]);
   });
 
   it('goes with its log when it was kept long enough', async () => {

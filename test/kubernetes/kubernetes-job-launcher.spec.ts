@@ -1,3 +1,4 @@
+import { buffer } from 'node:stream/consumers';
 import { KubeConfig } from '@kubernetes/client-node';
 import { KubeClient } from '../../src/jobs/launcher/kubernetes/kube-client.js';
 import { KubernetesJobLauncher } from '../../src/jobs/launcher/kubernetes/kubernetes-job-launcher.js';
@@ -251,6 +252,18 @@ describe('KubernetesJobLauncher', () => {
     cluster.remove(path);
     await launcher.remove(job_id);
     expect(cluster.objects.size).toBe(0);
+  });
+
+  it.each([400, 404])('takes a log that is not there (%i) for an empty one', async (status) => {
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    const logOf = async () => (await buffer(launcher.log(job_id, 'sshd', 0, null))).toString();
+    cluster.print(job_id, 'sshd', 'a line\n');
+    await until('its log is there', async () => (await logOf()) === 'a line\n');
+    cluster.refuse('GET', `pods/${cluster.podOf(job_id)!.metadata.name}/log`, status);
+    expect(await logOf()).toBe('');
+    cluster.refuse('GET', `pods/${cluster.podOf(job_id)!.metadata.name}/log`, 403);
+    await expect(logOf()).rejects.toThrow('refused by the test');
   });
 
   it('tells the address that the balancer gave', async () => {

@@ -203,11 +203,15 @@ export class KubernetesJobLauncher extends JobLauncher {
     const pod = await this.podWithLog(jobId, container, follow);
     if (!pod) return;
     let skipped = 0;
-    // There is no way to ask for the part behind an offset.
-    for await (const chunk of this.client.log(pod.metadata.name, container, follow !== null, follow)) {
-      const rest = chunk.subarray(Math.max(0, from - skipped));
-      skipped += chunk.length;
-      if (rest.length) yield rest;
+    try {
+      // There is no way to ask for the part behind an offset.
+      for await (const chunk of this.client.log(pod.metadata.name, container, follow !== null, follow)) {
+        const rest = chunk.subarray(Math.max(0, from - skipped));
+        skipped += chunk.length;
+        if (rest.length) yield rest;
+      }
+    } catch (error) {
+      if (!hasNoLog(error)) throw error;
     }
   }
 
@@ -338,6 +342,11 @@ function isFinal(status: number | null): boolean {
 
 function ignoreNotYet(error: unknown): void {
   if (!(error instanceof NotYet)) throw error;
+}
+
+/** The containers of an evicted or lost pod end without having been there, and a pod may go at any time: they have no log then. */
+function hasNoLog(error: unknown): boolean {
+  return error instanceof KubeFailure && (error.status === 400 || error.status === 404);
 }
 
 /** Names of the containers of a pod that have begun. */

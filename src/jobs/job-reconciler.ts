@@ -257,10 +257,13 @@ export class JobReconciler implements OnApplicationShutdown {
 
   /** Launches the oldest of what waits, as many as may run. */
   private async launchWaiting(): Promise<void> {
-    let room = await this.launcher.free();
-    await this.forEach({ launched: IsNull(), ended: IsNull() }, 'launch', (job) =>
-      room-- > 0 ? this.launch(job) : this.sayWhyItWaits(job, this.fullReason()),
-    );
+    const forWaiting = (step: (job: Job) => Promise<void>) =>
+      this.forEach({ launched: IsNull(), ended: IsNull() }, 'launch', step);
+    let room = await this.launcher.free().catch(async (error: unknown) => {
+      await forWaiting((job) => this.sayWhyItWaits(job, NOT_YET));
+      throw error;
+    });
+    await forWaiting((job) => (room-- > 0 ? this.launch(job) : this.sayWhyItWaits(job, this.fullReason())));
   }
 
   /**

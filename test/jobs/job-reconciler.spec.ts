@@ -191,6 +191,15 @@ describe('launching', () => {
     expect(await get(id)).toMatchObject({ status_reason: null, launched: expect.any(Date) });
   });
 
+  it('says so where it cannot even be asked how many may run', async () => {
+    const id = await insertJob();
+    failOnce(launcher, 'free', 'before');
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({ launched: null, status_reason: expect.stringContaining('tried again') });
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({ launched: expect.any(Date), status_reason: null });
+  });
+
   it('does not lose the reason of a job that fails while it is launched', async () => {
     const id = await insertJob();
     const launch = launcher.launch.bind(launcher);

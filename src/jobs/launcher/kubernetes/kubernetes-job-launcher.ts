@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobSpec } from '../../../protocol/job-spec.js';
-import { type ConnectionInfo, JobLauncher, LaunchRefused, NotYet, type Observation } from '../job-launcher.js';
+import { type ConnectionInfo, JobLauncher, NotYet, type Observation } from '../job-launcher.js';
 import { resourceNames } from '../resource-names.js';
 import { type KubeClient, KubeFailure } from './kube-client.js';
+import { LaunchFailures } from './launch-failures.js';
 import {
   type BatchJob,
   type DestinationRule,
@@ -43,7 +44,7 @@ const KEYS_ANNOTATION = 'cray-ims/signing-keys';
 
 export interface KubernetesLauncherOptions {
   settings: KubernetesSettings;
-  /** Seconds for which a pod may wait for a node, a disk or an image. */
+  /** Seconds for which a pod may wait for a node, a disk or an image, and a job for an API server that answers to take it. */
   pendingSeconds: number;
   /** Reads the certificates (PEM) that the artifact store is checked with; null where it needs none of its own. */
   readStoreCa: () => Promise<string | null>;
@@ -58,6 +59,7 @@ export class KubernetesJobLauncher extends JobLauncher {
   private readonly pods: ResourceWatch<Pod>;
   private readonly claims: ResourceWatch<PersistentVolumeClaim>;
   private readonly services: ResourceWatch<Service>;
+  private readonly failures: LaunchFailures;
   private listener: () => void = () => {};
   private stopped = false;
 
@@ -66,6 +68,7 @@ export class KubernetesJobLauncher extends JobLauncher {
     private readonly options: KubernetesLauncherOptions,
   ) {
     super();
+    this.failures = new LaunchFailures(options.settings.namespace, options.pendingSeconds);
     const onChange = () => this.listener();
     this.jobs = new ResourceWatch(client, RESOURCE.job, JOBS_SELECTOR, onChange);
     this.pods = new ResourceWatch(client, RESOURCE.pod, JOBS_SELECTOR, onChange);
@@ -103,19 +106,18 @@ export class KubernetesJobLauncher extends JobLauncher {
     }, spec.job_id);
   }
 
-  /** What the API server refuses for good is said to the user, and what was made is removed. */
+  /** What the API server refuses for good, or for too long, is said to the user, and what was made is removed. */
   private async refusing(steps: () => Promise<void>, jobId: string): Promise<void> {
     try {
       await steps();
     } catch (error) {
-      if (!(error instanceof KubeFailure) || !isFinal(error.status)) throw error;
+      const refusal = this.failures.refusalAfter(error, jobId);
+      if (!refusal) throw error;
       // What goes slowly, goes when the job that ended by this is released.
       await this.remove(jobId).catch(ignoreNotYet);
-      throw new LaunchRefused(
-        `Kubernetes refuses the job (${error.status}: ${error.message}): check the role of the server's service account, the quotas of the namespace ${this.options.settings.namespace}, and JOB_POD_SETTINGS`,
-        { cause: error },
-      );
+      throw refusal;
     }
+    this.failures.forget(jobId);
   }
 
   private async makeJob(spec: JobSpec): Promise<BatchJob> {
@@ -279,6 +281,7 @@ export class KubernetesJobLauncher extends JobLauncher {
   }
 
   private forget(jobId: string): void {
+    this.failures.forget(jobId);
     const names = namesOf(jobId);
     for (const name of jobNames(jobId)) this.jobs.forget(name);
     this.claims.forget(names.kubernetes_pvc);
@@ -333,11 +336,6 @@ function selectorOf(jobId: string): string {
 
 function jobIdOf({ metadata }: KubeObject): string | null {
   return metadata.labels?.[JOB_LABEL] ?? null;
-}
-
-/** What another try cannot change: the request is wrong, or is not allowed. */
-function isFinal(status: number | null): boolean {
-  return status !== null && [400, 403, 413, 422].includes(status);
 }
 
 function ignoreNotYet(error: unknown): void {

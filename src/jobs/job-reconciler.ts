@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { In, IsNull, Not, Raw, Repository } from 'typeorm';
+import { type FindOptionsWhere, In, IsNull, LessThan, Not, Raw, Repository } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { Notices } from '../database/notices.js';
@@ -24,6 +24,11 @@ const LAST_WORDS = 10_000;
 const CHANNEL = 'jobs_changed';
 /** Milliseconds that a server which stops waits for the steps that it has begun. A cluster gives it half a minute in all. */
 const LAST_STEPS = 10_000;
+/**
+ * Milliseconds that a worker gets to close a shell whose deadline has passed, or that was ended just then. The user of a shell can stop the
+ * worker in its container, which may also hang.
+ */
+const CLOSING = 120_000;
 /** Seconds after its lease ended from which on a runner is taken to be gone for good: a worker that is cut off gives up long before. */
 const GONE_SECONDS = 3600;
 /** What a record says of a job whose launch failed and is tried again. The cause, which may name hosts, is in the log. */
@@ -33,6 +38,10 @@ const GONE =
   'what ran of the job was deleted, but not by this service (`kubectl delete`, for one). Start the job again.';
 /** What a record says of a job that ended well where it ran, but not here. */
 const SILENT = 'the job ended before it could say why. Its log tells more; start the job again.';
+
+/** What a record says of a shell whose worker did not end it. */
+const OVERDUE =
+  'the deadline of the shell has passed, and the worker of the job did not end it: start the job again, and move its shell_deadline by PATCH or raise JOB_SHELL_SECONDS where that is too short';
 
 /** Which launcher of all servers on a database is this server's: jobs are bound to theirs. */
 export const RUNNER = Symbol('runner');
@@ -206,8 +215,17 @@ export class JobReconciler implements OnApplicationShutdown {
 
   private async endIfDead(job: Job): Promise<void> {
     const observation = await this.launcher.observe(job.id);
-    if (observation.state === 'running') return this.sayWhatIsSeen(job, observation);
-    await this.end(job, observation.state === 'absent' ? GONE : (observation.reason ?? SILENT));
+    if (observation.state !== 'running')
+      return this.end(job, observation.state === 'absent' ? GONE : (observation.reason ?? SILENT));
+    await this.sayWhatIsSeen(job, observation);
+    await this.endIfOverdue(job);
+  }
+
+  /** The deadline may have been moved since this look began: the record decides. */
+  private async endIfOverdue(job: Job): Promise<void> {
+    const latest = new Date(Date.now() - CLOSING);
+    if (job.status !== 'waiting_on_user' || !job.shell_deadline || job.shell_deadline > latest) return;
+    await this.end(job, OVERDUE, { status: 'waiting_on_user', shell_deadline: LessThan(latest) });
   }
 
   /** What only the launcher knows of a job that runs: what it waits for before its worker can speak, the address of its shell, its Secret. */
@@ -230,13 +248,13 @@ export class JobReconciler implements OnApplicationShutdown {
   }
 
   /** Ends a job whose worker said nothing of its end. Where it was done but for its last words, they are said for it. */
-  private async end(job: Job, reason: string): Promise<void> {
+  private async end(job: Job, reason: string, onlyWhere: FindOptionsWhere<Job> = {}): Promise<void> {
     const image = await this.halfMadeImages.findFinished(job.id);
     const end = image
       ? ({ status: 'success', resultant_image_id: image } as const)
       : ({ status: 'error', status_reason: reason } as const);
     const { affected } = await this.jobs.update(
-      { id: job.id, ended: IsNull() },
+      { ...onlyWhere, id: job.id, ended: IsNull() },
       { ...end, ended: new Date(), progress: null },
     );
     if (affected) this.log.log('ended', { job_id: job.id, ...end });

@@ -300,6 +300,52 @@ describe('what ended without a word', () => {
   });
 });
 
+describe('a shell whose deadline has passed', () => {
+  const passed = (minutes: number): Partial<Job> => ({
+    status: 'waiting_on_user',
+    shell_deadline: new Date(Date.now() - minutes * 60_000),
+  });
+  const openShell = async (values: Partial<Job>) => {
+    const id = await insertJob();
+    await reconciler.pass();
+    await jobs.update(id, values as never);
+    return id;
+  };
+
+  it('is ended where its worker does not do it', async () => {
+    const id = await openShell(passed(3));
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({
+      status: 'error',
+      status_reason: expect.stringMatching(/deadline of the shell.*JOB_SHELL_SECONDS/),
+    });
+    await end(id, { status: 'error', ended: new Date(Date.now() - 11_000) });
+    await reconciler.pass();
+    expect((await launcher.observe(id)).state).toBe('ended');
+  });
+
+  it.each<[string, Partial<Job>]>([
+    ['the worker has still time to close it', passed(1)],
+    ['the job has gone on', { ...passed(3), status: 'packaging_artifacts' }],
+    ['it stays open for ever', { status: 'waiting_on_user', shell_deadline: null }],
+  ])('is left alone where %s', async (_why, values) => {
+    const id = await openShell(values);
+    await reconciler.pass();
+    expect((await get(id)).ended).toBeNull();
+  });
+
+  it('is left alone where the deadline is moved just then', async () => {
+    const id = await openShell(passed(3));
+    const observe = launcher.observe.bind(launcher);
+    launcher.observe = async (jobId) => {
+      await jobs.update(id, { shell_deadline: new Date(Date.now() + 60_000) });
+      return observe(jobId);
+    };
+    await reconciler.pass();
+    expect((await get(id)).ended).toBeNull();
+  });
+});
+
 describe('what has ended', () => {
   it('gives back what it holds, and keeps its log', async () => {
     const id = await insertJob();

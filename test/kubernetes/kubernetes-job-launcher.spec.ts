@@ -2,7 +2,13 @@ import { buffer } from 'node:stream/consumers';
 import { KubeConfig } from '@kubernetes/client-node';
 import { KubeClient } from '../../src/jobs/launcher/kubernetes/kube-client.js';
 import { KubernetesJobLauncher } from '../../src/jobs/launcher/kubernetes/kubernetes-job-launcher.js';
-import type { BatchJob, PersistentVolumeClaim, Secret, Service } from '../../src/jobs/launcher/kubernetes/objects.js';
+import type {
+  BatchJob,
+  DestinationRule,
+  PersistentVolumeClaim,
+  Secret,
+  Service,
+} from '../../src/jobs/launcher/kubernetes/objects.js';
 import {
   PERMISSIONS,
   type PolicyRule,
@@ -252,22 +258,40 @@ describe('KubernetesJobLauncher', () => {
     });
   });
 
-  it('leaves the mesh alone where there is none, and tells it to stay out where there is one', async () => {
-    await launcher.launch(aJobSpec());
-    expect(cluster.all('destinationrules')).toEqual([]);
-    cluster.groups.add('/apis/networking.istio.io/v1');
-    const spec = aJobSpec();
-    await launcher.launch(spec);
-    expect(cluster.all('destinationrules')).toMatchObject([
-      {
-        spec: {
-          host: `cray-ims-${spec.job_id}-service.ims.svc.cluster.local`,
-          trafficPolicy: { tls: { mode: 'DISABLE' } },
+  describe('the service mesh', () => {
+    const ISTIO = '/apis/networking.istio.io';
+    const rules = () => cluster.all<DestinationRule>('destinationrules');
+
+    it.each<[string, [string, string[]][]]>([
+      ['there is none', []],
+      ['it has no such rules', [[`${ISTIO}/v1`, ['virtualservices']]]],
+    ])('is left alone where %s', async (_what, offers) => {
+      for (const [group, names] of offers) cluster.extensions.set(group, names);
+      await launcher.launch(aJobSpec());
+      expect(rules()).toEqual([]);
+    });
+
+    it.each([
+      ['v1', ['v1', 'v1beta1']],
+      ['v1beta1', ['v1beta1']],
+    ])('is told to stay out, by rules of the version %s where it has %j', async (version, offered) => {
+      for (const each of offered) cluster.extensions.set(`${ISTIO}/${each}`, ['destinationrules']);
+      const spec = aJobSpec();
+      await launcher.launch(spec);
+      expect(rules()).toMatchObject([
+        {
+          apiVersion: `networking.istio.io/${version}`,
+          spec: {
+            host: `cray-ims-${spec.job_id}-service.ims.svc.cluster.local`,
+            trafficPolicy: { tls: { mode: 'DISABLE' } },
+          },
         },
-      },
-    ]);
-    await launcher.release(spec.job_id);
-    expect(cluster.all('destinationrules')).toEqual([]);
+      ]);
+      await launcher.release(spec.job_id);
+      expect(rules()).toEqual([]);
+      const asked = cluster.requests.filter(({ path }) => path.startsWith(ISTIO) && !path.includes('/namespaces/'));
+      expect(asked).toHaveLength(2);
+    });
   });
 
   it('gives back address and disk of a job that it releases, and keeps Job and pod', async () => {
@@ -381,7 +405,7 @@ describe('KubernetesJobLauncher', () => {
   });
 
   it('asks for nothing that its role does not allow, and for all of it', async () => {
-    cluster.groups.add('/apis/networking.istio.io/v1');
+    cluster.extensions.set('/apis/networking.istio.io/v1', ['destinationrules']);
     cluster.put('secrets', 'services', { metadata: { name: 'hpe-signing-key' } });
     const spec = aCreateSpec();
     await launcher.launch(spec);

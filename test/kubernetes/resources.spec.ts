@@ -1,3 +1,4 @@
+import { DESTINATION_RULES } from '../../src/jobs/launcher/kubernetes/objects.js';
 import {
   claimOf,
   configMapOf,
@@ -97,7 +98,7 @@ describe('the objects of a job', () => {
   });
 
   it('have a rule that keeps the mesh out', () => {
-    expect(destinationRuleOf(spec(), kubernetesSettings(), OWNER)).toEqual({
+    expect(destinationRuleOf(spec(), kubernetesSettings(), OWNER, DESTINATION_RULES[0]!)).toEqual({
       apiVersion: 'networking.istio.io/v1',
       kind: 'DestinationRule',
       metadata: { name: `cray-ims-${ID}-service`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },

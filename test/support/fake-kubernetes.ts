@@ -28,8 +28,8 @@ export interface SeenRequest {
 export class FakeKubernetes {
   readonly objects = new Map<string, Stored>();
   readonly requests: SeenRequest[] = [];
-  /** Groups that this cluster offers. */
-  readonly groups = new Set(['/apis/batch/v1', '/api/v1']);
+  /** What this cluster offers beside the resources of Kubernetes itself: their names, by the path of their group and version. */
+  readonly extensions = new Map<string, string[]>();
   private readonly logs = new Map<string, string>();
   private readonly followers = new Map<string, Set<ServerResponse>>();
   private readonly watchers = new Set<Watcher>();
@@ -152,8 +152,7 @@ export class FakeKubernetes {
 
   private get({ path, query }: SeenRequest, response: ServerResponse): void {
     if (path.endsWith('/log')) return this.log(path, query, response);
-    if (!path.includes('/namespaces/'))
-      return reply(response, this.groups.has(path) ? 200 : 404, { kind: 'APIResourceList', message: 'not found' });
+    if (!path.includes('/namespaces/')) return this.discover(path, response);
     const isOne = path.split('/namespaces/')[1]!.split('/').length === 3;
     if (isOne) {
       const object = this.objects.get(path);
@@ -176,6 +175,12 @@ export class FakeKubernetes {
       items: items.map(([, object]) => object),
       metadata: { resourceVersion: String(this.version) },
     });
+  }
+
+  private discover(path: string, response: ServerResponse): void {
+    const names = this.extensions.get(path);
+    if (!names) return reply(response, 404, { kind: 'Status', message: 'not found', code: 404 });
+    reply(response, 200, { kind: 'APIResourceList', resources: names.map((name) => ({ name })) });
   }
 
   private log(path: string, query: URLSearchParams, response: ServerResponse): void {

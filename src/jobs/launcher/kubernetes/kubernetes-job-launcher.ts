@@ -6,6 +6,7 @@ import { type KubeClient, KubeFailure } from './kube-client.js';
 import { LaunchFailures } from './launch-failures.js';
 import {
   type BatchJob,
+  DESTINATION_RULES,
   type DestinationRule,
   type KubeObject,
   type OwnerReference,
@@ -38,6 +39,8 @@ const INTERVAL = 200;
 const PATIENCE = 2000;
 /** Milliseconds that a cluster gets to make a pod before it is asked why it does not. */
 const EVENTS_AFTER = 2000;
+/** Milliseconds for which it counts whether a cluster has a service mesh. */
+const MESH_KNOWN = 60_000;
 const SSH_PORT = 22;
 /** Names the Secret with signing keys that a Job has. */
 const KEYS_ANNOTATION = 'cray-ims/signing-keys';
@@ -60,6 +63,7 @@ export class KubernetesJobLauncher extends JobLauncher {
   private readonly claims: ResourceWatch<PersistentVolumeClaim>;
   private readonly services: ResourceWatch<Service>;
   private readonly failures: LaunchFailures;
+  private mesh: { rules: Resource<DestinationRule> | null; until: number } = { rules: null, until: 0 };
   private listener: () => void = () => {};
   private stopped = false;
 
@@ -98,7 +102,7 @@ export class KubernetesJobLauncher extends JobLauncher {
         this.make(RESOURCE.configMap, configMapOf(spec, settings, owner, storeCa)),
         this.make(RESOURCE.claim, claimOf(spec, settings, owner)).then((made) => made && this.claims.learn(made)),
         this.make(RESOURCE.service, serviceOf(spec, settings, owner)).then((made) => made && this.services.learn(made)),
-        this.makeDestinationRule(() => destinationRuleOf(spec, settings, owner)),
+        this.findMesh().then((rules) => rules && this.make(rules, destinationRuleOf(spec, settings, owner, rules))),
       ]);
       this.jobs.forget(job.metadata.name);
       const change = { metadata: { annotations: { [KEYS_ANNOTATION]: keys } }, spec: { suspend: false } };
@@ -139,8 +143,13 @@ export class KubernetesJobLauncher extends JobLauncher {
     });
   }
 
-  private async makeDestinationRule(build: () => DestinationRule): Promise<void> {
-    if (await this.client.offers(RESOURCE.destinationRule.api)) await this.make(RESOURCE.destinationRule, build());
+  /** Where the rules of the service mesh are; null where there is none. It does not come and go: the answer counts for a while. */
+  private async findMesh(): Promise<Resource<DestinationRule> | null> {
+    if (Date.now() < this.mesh.until) return this.mesh.rules;
+    const offered = await Promise.all(DESTINATION_RULES.map((rules) => this.client.offers(rules)));
+    const rules = DESTINATION_RULES[offered.indexOf(true)] ?? null;
+    this.mesh = { rules, until: Date.now() + MESH_KNOWN };
+    return rules;
   }
 
   /** Pods have no secrets of another namespace. Returns the name of the copy; null where the job gets none. */
@@ -234,8 +243,8 @@ export class KubernetesJobLauncher extends JobLauncher {
     const { kubernetes_service, kubernetes_pvc } = namesOf(jobId);
     await this.client.delete(RESOURCE.service, kubernetes_service);
     await this.client.delete(RESOURCE.claim, kubernetes_pvc);
-    if (await this.client.offers(RESOURCE.destinationRule.api))
-      await this.client.delete(RESOURCE.destinationRule, kubernetes_service);
+    const rules = await this.findMesh();
+    if (rules) await this.client.delete(rules, kubernetes_service);
   }
 
   /** Has the nodes end what runs. Pods stay with their logs, which those that are deleted do not. */
@@ -273,8 +282,8 @@ export class KubernetesJobLauncher extends JobLauncher {
       [RESOURCE.claim, names.kubernetes_pvc],
       [RESOURCE.configMap, names.kubernetes_configmap],
     ];
-    if (await this.client.offers(RESOURCE.destinationRule.api))
-      parts.push([RESOURCE.destinationRule, names.kubernetes_service]);
+    const rules = await this.findMesh();
+    if (rules) parts.push([rules, names.kubernetes_service]);
     const left = await Promise.all(parts.map(([resource, name]) => this.client.delete(resource, name)));
     const { items } = await this.client.list(RESOURCE.pod, selectorOf(jobId));
     return left.includes(true) || items.length > 0;

@@ -210,5 +210,9 @@ export const RESOURCE = {
   service: resource<Service>('/api/v1', 'services'),
   claim: resource<PersistentVolumeClaim>('/api/v1', 'persistentvolumeclaims'),
   event: resource<Event>('/api/v1', 'events'),
-  destinationRule: resource<DestinationRule>('/apis/networking.istio.io/v1', 'destinationrules'),
 };
+
+/** The same rules, as Istio has offered them since 1.22 and before; the first that a cluster has is taken. */
+export const DESTINATION_RULES = ['v1', 'v1beta1'].map((version) =>
+  resource<DestinationRule>(`/apis/networking.istio.io/${version}`, 'destinationrules'),
+);

@@ -16,6 +16,7 @@ import type {
   PersistentVolumeClaim,
   PodSpec,
   PullPolicy,
+  Resource,
   Resources,
   Secret,
   SecurityContext,
@@ -193,9 +194,14 @@ export function serviceOf(spec: JobSpec, settings: KubernetesSettings, owner: Ow
 }
 
 /** Has the service mesh leave connections to the shell alone: ssh brings its own encryption. */
-export function destinationRuleOf(spec: JobSpec, settings: KubernetesSettings, owner: OwnerReference): DestinationRule {
+export function destinationRuleOf(
+  spec: JobSpec,
+  settings: KubernetesSettings,
+  owner: OwnerReference,
+  { api }: Resource<DestinationRule>,
+): DestinationRule {
   return {
-    apiVersion: 'networking.istio.io/v1',
+    apiVersion: api.replace('/apis/', ''),
     kind: 'DestinationRule',
     metadata: metadataOf(spec, resourceNames(spec.job_id, spec.job_type).kubernetes_service, settings, owner),
     spec: { host: clusterHost(spec.job_id, settings), trafficPolicy: { tls: { mode: 'DISABLE' } } },

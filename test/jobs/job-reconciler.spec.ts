@@ -14,6 +14,7 @@ import { RunnerLease } from '../../src/jobs/runner-lease.js';
 import { Notices } from '../../src/database/notices.js';
 import { Job } from '../../src/jobs/job.entity.js';
 import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
+import type { JobSpec } from '../../src/protocol/job-spec.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { MemoryArtifactStore } from '../support/memory-artifact-store.js';
 import { MemoryJobLauncher } from '../support/memory-job-launcher.js';
@@ -747,41 +748,102 @@ describe('start and stop', () => {
 });
 
 describe('several servers of one runner', () => {
-  /** Jobs that are begun at once, and how often servers die meanwhile. */
   const MANY = 1000;
   const SECONDS = 1.5;
-  let servers: JobReconciler[];
-  let named = 0;
+  let servers: RunningServer[];
+  /** Launches that go on in any server, by the id of their job. */
+  let going: Set<string>;
 
-  const startServer = () => {
-    const lease = new RunnerLease(dataSource, RUNNER, `server ${++named}`, SECONDS);
-    const server = reconcilerOf(RUNNER, {}, launcher, lease);
-    server.start('http://127.0.0.1:1');
-    servers.push(server);
-    return server;
-  };
+  /** A server with a launcher of its own, as each process has one; the cluster behind it is that of all. */
+  class RunningServer {
+    readonly name = `server ${servers.length}`;
+    /** The jobs that it was asked to launch, each time. */
+    readonly calls: string[] = [];
+    /** Those that it launched at the same time as another server. */
+    readonly overlaps: string[] = [];
+    /** Those of which it told nobody any more that they were launched. */
+    readonly lastCalls = new Set<string>();
+    private isDead = false;
+    private bury = () => {};
+    private readonly funeral = new Promise<void>((resolve) => (this.bury = resolve));
+    private readonly lease = new RunnerLease(dataSource, RUNNER, this.name, SECONDS);
+    readonly reconciler: JobReconciler;
+
+    constructor() {
+      const own = Object.create(launcher) as MemoryJobLauncher;
+      own.launch = (spec) => this.launch(spec);
+      this.reconciler = reconcilerOf(RUNNER, {}, own, this.lease);
+      this.reconciler.start('http://127.0.0.1:1');
+      servers.push(this);
+    }
+
+    private async launch(spec: JobSpec): Promise<void> {
+      this.calls.push(spec.job_id);
+      if (going.has(spec.job_id)) this.overlaps.push(spec.job_id);
+      going.add(spec.job_id);
+      this.lastCalls.add(spec.job_id);
+      await sleep(5 + Math.random() * 15);
+      await launcher.launch(spec);
+      going.delete(spec.job_id);
+      if (this.isDead) return this.funeral;
+      this.lastCalls.delete(spec.job_id);
+    }
+
+    /** What it has begun is done, but it does nothing more, not even give up its lease. */
+    die(): void {
+      this.isDead = true;
+      jest.spyOn(this.lease, 'isHeld', 'get').mockReturnValue(false);
+      jest.spyOn(this.reconciler as never as { holdLease(): Promise<void> }, 'holdLease').mockResolvedValue();
+    }
+
+    stop(): Promise<void> {
+      this.bury();
+      return this.reconciler.onApplicationShutdown();
+    }
+  }
+
   const insertJobs = (count: number) => Promise.all(Array.from({ length: count }, () => insertJob()));
+  const wakeAll = () => servers.forEach(({ reconciler }) => reconciler.wake());
   const countOf = (where: string) =>
     dataSource
       .query<{ count: string }[]>(`SELECT count(*) FROM jobs WHERE ${where}`)
       .then(([row]) => Number(row!.count));
+  const findWorking = async () => {
+    const [row]: { holder: string }[] = await dataSource.query('SELECT holder FROM runner_leases');
+    return servers.find(({ name }) => name === row?.holder);
+  };
+  const getWorking = async () => {
+    await until('a server has the lease', async () => (await findWorking()) !== undefined);
+    return (await findWorking())!;
+  };
 
   beforeEach(() => {
     servers = [];
+    going = new Set();
     launcher = new MemoryJobLauncher(Infinity, { first: 1, last: 2 * MANY });
     // As in a cluster: jobs go on when a server stops.
     launcher.stop = async () => {};
   });
-  afterEach(() => Promise.all(servers.map((server) => server.onApplicationShutdown())));
+  afterEach(() => Promise.all(servers.map((server) => server.stop())));
 
-  it('launch each of a thousand jobs once, and end and remove all, also where the one that works on them stops', async () => {
-    const [first] = [startServer(), startServer(), startServer()];
+  it('launch each of a thousand jobs once, and end and remove all, also where those that work on them die and stop', async () => {
+    for (let count = 0; count < 3; count++) new RunningServer();
     const ids: string[] = [];
+    let dead: RunningServer | undefined;
     for (let round = 0; round < 10; round++) {
       ids.push(...(await insertJobs(MANY / 10)));
-      for (const server of servers) server.wake();
+      wakeAll();
       for (const id of ids.filter((_, index) => index % 10 === round)) await end(id);
-      if (round === 5) await first.onApplicationShutdown();
+      if (round === 3) {
+        dead = await getWorking();
+        await until('it launches', async () => {
+          if (!going.size) ids.push(...(await insertJobs(10)));
+          wakeAll();
+          return going.size > 0;
+        });
+        dead.die();
+      }
+      if (round === 7) await (await getWorking()).stop();
     }
     await until(
       'all are launched or ended',
@@ -789,26 +851,27 @@ describe('several servers of one runner', () => {
       60,
     );
     await dataSource.query('UPDATE jobs SET deleted = now()');
-    for (const server of servers) server.wake();
+    wakeAll();
     await until('all are removed', async () => (await jobs.count()) === 0, 60);
     expect(await launcher.list()).toEqual([]);
     expect(Math.max(...launcher.launches.values())).toBe(1);
-    expect(launcher.launches.size).toBeGreaterThan(MANY / 2);
+    expect(servers.flatMap(({ overlaps }) => overlaps)).toEqual([]);
+    // Only what a dead server told nobody of is asked for again, which makes no second job.
+    const calls = servers.flatMap((server) => server.calls);
+    const again = calls.filter((id, index) => calls.indexOf(id) !== index);
+    expect(again.filter((id) => !dead!.lastCalls.has(id))).toEqual([]);
+    expect(dead!.lastCalls.size).toBeGreaterThan(0);
+    expect(new Set(calls).size).toBeGreaterThan(MANY / 2);
+    expect(servers.filter((server) => server.calls.length).length).toBeGreaterThan(1);
   }, 150_000);
 
   it('wait for the one that works on the jobs, and go on when it has died', async () => {
-    const [worker, other] = [startServer(), startServer()];
-    await until(
-      'a server has the lease',
-      async () => (await dataSource.query('SELECT 1 FROM runner_leases')).length > 0,
-    );
-    const [{ holder }]: [{ holder: string }] = await dataSource.query('SELECT holder FROM runner_leases');
-    const [dies, goesOn] = holder === `server ${named}` ? [other, worker] : [worker, other];
-    // Dead: it neither extends its lease nor gives it up.
-    jest.spyOn(dies as never as { holdLease(): Promise<void> }, 'holdLease').mockResolvedValue();
+    const [one, other] = [new RunningServer(), new RunningServer()];
+    const dead = await getWorking();
+    dead.die();
     const id = await insertJob();
-    goesOn.wake();
+    wakeAll();
     await until('the job is launched', async () => (await get(id)).launched !== null, 20);
-    expect(launcher.launches.get(id)).toBe(1);
+    expect([dead.calls, (dead === one ? other : one).calls]).toEqual([[], [id]]);
   }, 40_000);
 });

@@ -769,12 +769,17 @@ describe('several servers of one runner', () => {
     private readonly lease = new RunnerLease(dataSource, RUNNER, this.name, SECONDS);
     readonly reconciler: JobReconciler;
 
-    constructor() {
+    static start(): RunningServer {
+      const server = new RunningServer();
+      servers.push(server);
+      return server;
+    }
+
+    private constructor() {
       const own = Object.create(launcher) as MemoryJobLauncher;
       own.launch = (spec) => this.launch(spec);
       this.reconciler = reconcilerOf(RUNNER, {}, own, this.lease);
       this.reconciler.start('http://127.0.0.1:1');
-      servers.push(this);
     }
 
     private async launch(spec: JobSpec): Promise<void> {
@@ -827,7 +832,7 @@ describe('several servers of one runner', () => {
   afterEach(() => Promise.all(servers.map((server) => server.stop())));
 
   it('launch each of a thousand jobs once, and end and remove all, also where those that work on them die and stop', async () => {
-    for (let count = 0; count < 3; count++) new RunningServer();
+    for (let count = 0; count < 3; count++) RunningServer.start();
     const ids: string[] = [];
     let dead: RunningServer | undefined;
     for (let round = 0; round < 10; round++) {
@@ -866,7 +871,7 @@ describe('several servers of one runner', () => {
   }, 150_000);
 
   it('wait for the one that works on the jobs, and go on when it has died', async () => {
-    const [one, other] = [new RunningServer(), new RunningServer()];
+    const [one, other] = [RunningServer.start(), RunningServer.start()];
     const dead = await getWorking();
     dead.die();
     const id = await insertJob();

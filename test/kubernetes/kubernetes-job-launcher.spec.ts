@@ -383,6 +383,32 @@ describe('KubernetesJobLauncher', () => {
     });
   });
 
+  it('tells why a node does not prepare a pod, and asks for that only where nothing else tells', async () => {
+    cluster.startsPods = false;
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    const pod = cluster.podOf(job_id)!;
+    cluster.change(pod, {
+      metadata: { creationTimestamp: new Date(Date.now() - 10_000).toISOString() },
+      status: { conditions: [{ type: 'PodScheduled', status: 'True' }] },
+    });
+    cluster.change(cluster.all('persistentvolumeclaims')[0]!, { status: { phase: 'Bound' } });
+    cluster.put('events', 'ims', {
+      metadata: { name: `${pod.metadata.name}.17a` },
+      ...{ reason: 'FailedMount', message: 'volume "x" cannot be mounted', type: 'Warning' },
+    });
+    await until('it is told', async () => {
+      const observation = await launcher.observe(job_id);
+      return observation.state === 'running' && /volume "x" cannot be mounted/.test(observation.waits ?? '');
+    });
+    cluster.change(cluster.podOf(job_id)!, { status: { phase: 'Running' } });
+    await until('it runs', async () => !('waits' in (await launcher.observe(job_id))));
+    const questions = () => cluster.requests.filter(({ path }) => path.endsWith('/events')).length;
+    const before = questions();
+    await launcher.observe(job_id);
+    expect(questions()).toBe(before);
+  });
+
   it('notices what happens after its watches were cut', async () => {
     const { job_id } = aJobSpec();
     await launcher.launch(aJobSpec({ job_id }));

@@ -8,6 +8,7 @@ import {
   type BatchJob,
   DESTINATION_RULES,
   type DestinationRule,
+  type Event,
   type KubeObject,
   type OwnerReference,
   type PersistentVolumeClaim,
@@ -16,7 +17,7 @@ import {
   RESOURCE,
   type Service,
 } from './objects.js';
-import { observationOf, statusesOf } from './observation.js';
+import { observationOf, silentPart, statusesOf } from './observation.js';
 import { ResourceWatch } from './resource-watch.js';
 import {
   claimOf,
@@ -37,7 +38,7 @@ import {
 const INTERVAL = 200;
 /** Milliseconds for which `remove` waits for the last part to go. */
 const PATIENCE = 2000;
-/** Milliseconds that a cluster gets to make a pod before it is asked why it does not. */
+/** Milliseconds that a cluster gets to make a pod, and a node to prepare it, before the cluster is asked why it does not. */
 const EVENTS_AFTER = 2000;
 /** Milliseconds for which it counts whether a cluster has a service mesh. */
 const MESH_KNOWN = 60_000;
@@ -167,13 +168,10 @@ export class KubernetesJobLauncher extends JobLauncher {
   override async observe(jobId: string): Promise<Observation> {
     const names = namesOf(jobId);
     const [job, claims, pods] = await Promise.all([this.findJob(jobId), this.claims.all(), this.podsOf(jobId)]);
-    const parts = {
-      job,
-      refusal: job && !pods.length ? await this.refusalOf(job) : null,
-      claim: claims.get(names.kubernetes_pvc) ?? null,
-      pods,
-    };
-    const observation = observationOf(parts, new Date(), this.options.pendingSeconds);
+    const parts = { job, claim: claims.get(names.kubernetes_pvc) ?? null, pods };
+    const now = new Date();
+    const warnings = await this.warningsOf(silentPart(parts, now));
+    const observation = observationOf({ ...parts, warnings }, now, this.options.pendingSeconds);
     if (observation.state !== 'running') return observation;
     const externalIp = await this.externalIpOf(jobId);
     const secret = job?.metadata.annotations?.[KEYS_ANNOTATION];
@@ -189,11 +187,9 @@ export class KubernetesJobLauncher extends JobLauncher {
     return items[0] ?? null;
   }
 
-  /** Why no pod is made of a Job; null while it is not known. */
-  private async refusalOf({ metadata }: BatchJob): Promise<string | null> {
-    if (Date.now() - Date.parse(metadata.creationTimestamp!) < EVENTS_AFTER) return null;
-    const warnings = await this.client.warnings(metadata.name).catch(() => []);
-    return warnings.find(({ reason }) => reason === 'FailedCreate')?.message ?? null;
+  private async warningsOf(part: BatchJob | Pod | null): Promise<Event[]> {
+    if (!part || Date.now() - Date.parse(part.metadata.creationTimestamp!) < EVENTS_AFTER) return [];
+    return this.client.warnings(part.metadata.name).catch(() => []);
   }
 
   private async externalIpOf(jobId: string): Promise<string | null> {

@@ -186,6 +186,8 @@ export interface Event extends KubeObject {
   type: 'Normal' | 'Warning';
   reason?: string;
   message?: string;
+  /** When it was said last; many times make one event. */
+  lastTimestamp?: string;
 }
 
 /** A kind of object by its name in urls. */

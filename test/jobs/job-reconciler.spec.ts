@@ -808,7 +808,7 @@ describe('several servers of one runner', () => {
   }
 
   const insertJobs = (count: number) => Promise.all(Array.from({ length: count }, () => insertJob()));
-  const wakeAll = () => servers.forEach(({ reconciler }) => reconciler.wake());
+  const wakeAll = () => servers.forEach((server) => server.reconciler.wake());
   const countOf = (where: string) =>
     dataSource
       .query<{ count: string }[]>(`SELECT count(*) FROM jobs WHERE ${where}`)

@@ -393,10 +393,13 @@ describe('KubernetesJobLauncher', () => {
       status: { conditions: [{ type: 'PodScheduled', status: 'True' }] },
     });
     cluster.change(cluster.all('persistentvolumeclaims')[0]!, { status: { phase: 'Bound' } });
-    cluster.put('events', 'ims', {
+    const warning: Event = {
       metadata: { name: `${pod.metadata.name}.17a` },
-      ...{ reason: 'FailedMount', message: 'volume "x" cannot be mounted', type: 'Warning' },
-    });
+      type: 'Warning',
+      reason: 'FailedMount',
+      message: 'volume "x" cannot be mounted',
+    };
+    cluster.put('events', 'ims', warning);
     await until('it is told', async () => {
       const observation = await launcher.observe(job_id);
       return observation.state === 'running' && /volume "x" cannot be mounted/.test(observation.waits ?? '');

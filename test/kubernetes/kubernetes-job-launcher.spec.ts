@@ -5,6 +5,7 @@ import { KubernetesJobLauncher } from '../../src/jobs/launcher/kubernetes/kubern
 import type {
   BatchJob,
   DestinationRule,
+  Event,
   PersistentVolumeClaim,
   Secret,
   Service,

@@ -99,15 +99,16 @@ describe('KubernetesJobLauncher', () => {
     await launcher.launch(spec);
     const lines = written();
     expect(lines[0]).toBe('POST ims/jobs');
-    expect(lines.slice(1, 4).toSorted()).toEqual([
+    expect(lines.slice(1, 5).toSorted()).toEqual([
       'POST ims/configmaps',
       'POST ims/persistentvolumeclaims',
+      'POST ims/secrets',
       'POST ims/services',
     ]);
-    expect(lines.slice(4)).toEqual([`PATCH jobs/cray-ims-${spec.job_id}-customize`]);
+    expect(lines.slice(5)).toEqual([`PATCH jobs/cray-ims-${spec.job_id}-customize`]);
     const [job] = cluster.all<BatchJob>('jobs');
     expect(job!.spec.suspend).toBe(false);
-    for (const kind of ['configmaps', 'persistentvolumeclaims', 'services'])
+    for (const kind of ['configmaps', 'persistentvolumeclaims', 'secrets', 'services'])
       expect(cluster.all(kind)[0]!.metadata.ownerReferences).toEqual([
         { apiVersion: 'batch/v1', kind: 'Job', name: job!.metadata.name, uid: job!.metadata.uid },
       ]);
@@ -116,11 +117,11 @@ describe('KubernetesJobLauncher', () => {
   it('has the API server refuse unknown members in all that it sends', async () => {
     await launcher.launch(aJobSpec());
     const sent = cluster.requests.filter(({ method }) => ['POST', 'PATCH'].includes(method));
-    expect(sent).toHaveLength(5);
+    expect(sent).toHaveLength(6);
     for (const { query } of sent) expect(query.get('fieldValidation')).toBe('Strict');
   });
 
-  it.each(['configmaps', 'persistentvolumeclaims', 'services'])(
+  it.each(['configmaps', 'persistentvolumeclaims', 'secrets', 'services'])(
     'goes on where a launch was interrupted at %s, and makes nothing twice',
     async (plural) => {
       const spec = aJobSpec();
@@ -129,7 +130,7 @@ describe('KubernetesJobLauncher', () => {
       expect(cluster.all('pods')).toEqual([]);
       await launcher.launch(spec);
       expect((await launcher.observe(spec.job_id)).state).toBe('running');
-      for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'services', 'pods'])
+      for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'secrets', 'services', 'pods'])
         expect(cluster.all(kind)).toHaveLength(1);
     },
   );
@@ -139,7 +140,7 @@ describe('KubernetesJobLauncher', () => {
     await Promise.all(others.map(isSynced));
     const spec = aJobSpec();
     await Promise.all([launcher, ...others].map((each) => each.launch(spec)));
-    for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'services', 'pods'])
+    for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'secrets', 'services', 'pods'])
       expect(cluster.all(kind)).toHaveLength(1);
     await Promise.all(others.map((each) => each.stop()));
   });
@@ -218,7 +219,8 @@ describe('KubernetesJobLauncher', () => {
         metadata: { name: 'hpe-signing-key', labels: { site: 'a' } },
         data,
       } as Secret);
-    const copies = () => cluster.all<Secret>('secrets').filter(({ metadata }) => metadata.namespace === 'ims');
+    const copies = () =>
+      cluster.all<Secret>('secrets').filter(({ metadata }) => metadata.name.endsWith('-signing-keys'));
 
     it('are copied for each create job, are told of, and go with it', async () => {
       published();

@@ -32,6 +32,7 @@ import {
   ownerOf,
   serviceOf,
   signingKeysOf,
+  specSecretOf,
 } from './resources.js';
 
 /** Milliseconds between two looks at a log that has not begun, and at objects that are going away. */
@@ -100,6 +101,7 @@ export class KubernetesJobLauncher extends JobLauncher {
       const storeCa = await this.options.readStoreCa();
       const [keys] = await Promise.all([
         this.copySigningKeys(spec, owner),
+        this.make(RESOURCE.secret, specSecretOf(spec, settings, owner)),
         this.make(RESOURCE.configMap, configMapOf(spec, settings, owner, storeCa)),
         this.make(RESOURCE.claim, claimOf(spec, settings, owner)).then((made) => made && this.claims.learn(made)),
         this.make(RESOURCE.service, serviceOf(spec, settings, owner)).then((made) => made && this.services.learn(made)),

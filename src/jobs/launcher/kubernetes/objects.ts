@@ -152,7 +152,7 @@ export interface PodSpec {
   containers: Container[];
   volumes: {
     name: string;
-    configMap?: { name: string };
+    projected?: { sources: ({ secret: { name: string } } | { configMap: { name: string } })[] };
     secret?: { secretName: string; optional: boolean };
     persistentVolumeClaim?: { claimName: string };
   }[];

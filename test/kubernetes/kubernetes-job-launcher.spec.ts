@@ -354,17 +354,18 @@ describe('KubernetesJobLauncher', () => {
     await expect(logOf()).rejects.toThrow('refused by the test');
   });
 
-  it('tells the address that the balancer gave', async () => {
-    const { job_id } = aJobSpec();
-    await launcher.launch(aJobSpec({ job_id }));
-    cluster.change(cluster.all<Service>('services')[0]!, {
-      status: { loadBalancer: { ingress: [{ ip: '10.97.0.7' }] } },
-    });
-    await until('it is told', async () => {
-      const observation = await launcher.observe(job_id);
-      return observation.state === 'running' && observation.externalIp === '10.97.0.7';
-    });
-  });
+  it.each([{ ip: '10.97.0.7' }, { hostname: 'a1b2.elb.example.com' }])(
+    'tells the address that the balancer gave: %j',
+    async (given) => {
+      const { job_id } = aJobSpec();
+      await launcher.launch(aJobSpec({ job_id }));
+      cluster.change(cluster.all<Service>('services')[0]!, { status: { loadBalancer: { ingress: [given] } } });
+      await until('it is told', async () => {
+        const observation = await launcher.observe(job_id);
+        return observation.state === 'running' && observation.externalIp === Object.values(given)[0];
+      });
+    },
+  );
 
   it('tells why the cluster makes no pod', async () => {
     cluster.refusesPods = 'pods "x" is forbidden: service account ims/nobody was not found';

@@ -4,7 +4,7 @@ import type { JobSpec } from '../../protocol/job-spec.js';
 export interface SshAddress {
   host: string;
   port: number;
-  /** The address outside of a cluster, once a balancer has given one; told in v3 only. */
+  /** The address outside of a cluster, or its name, once a balancer has given one; told in v3 only. */
   external_ip?: string;
 }
 

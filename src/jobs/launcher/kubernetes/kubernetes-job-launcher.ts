@@ -175,7 +175,7 @@ export class KubernetesJobLauncher extends JobLauncher {
     const warnings = await this.warningsOf(silentPart(parts, now));
     const observation = observationOf({ ...parts, warnings }, now, this.options.pendingSeconds);
     if (observation.state !== 'running') return observation;
-    const externalIp = await this.externalIpOf(jobId);
+    const externalIp = await this.externalAddressOf(jobId);
     const secret = job?.metadata.annotations?.[KEYS_ANNOTATION];
     return { ...observation, ...(externalIp !== null && { externalIp }), ...(secret && { secret }) };
   }
@@ -194,9 +194,11 @@ export class KubernetesJobLauncher extends JobLauncher {
     return this.client.warnings(part.metadata.name).catch(() => []);
   }
 
-  private async externalIpOf(jobId: string): Promise<string | null> {
+  /** Some balancers give a name in place of an address. */
+  private async externalAddressOf(jobId: string): Promise<string | null> {
     const service = (await this.services.all()).get(namesOf(jobId).kubernetes_service);
-    return service?.status?.loadBalancer?.ingress?.[0]?.ip ?? null;
+    const [given] = service?.status?.loadBalancer?.ingress ?? [];
+    return given?.ip ?? given?.hostname ?? null;
   }
 
   private async podsOf(jobId: string): Promise<Pod[]> {

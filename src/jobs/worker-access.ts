@@ -1,5 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { isDeepStrictEqual } from 'node:util';
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import type { FastifyRequest } from 'fastify';
@@ -23,7 +24,8 @@ type IsOwn = (request: FastifyRequest, job: Job) => boolean | Promise<boolean>;
 export class WorkerAccess {
   private readonly allowed: Readonly<Record<string, IsOwn>> = {
     'GET /v3/jobs/:id': isOwnJob,
-    'PATCH /v3/jobs/:id': isOwnJob,
+    // The user of a shell in a pod can read the token: when he has to leave is not for him to say.
+    'PATCH /v3/jobs/:id': (request, job) => isOwnJob(request, job) && !movesDeadlines(request),
     'POST /v3/images': (request, job) => !job.ended && bodyOf(request)?.['job_id'] === job.id,
     'PATCH /v3/images/:id': (request, job) => !job.ended && this.isImageOf(idOf(request), job),
   };
@@ -44,20 +46,35 @@ export class WorkerAccess {
   async refusalOf(request: FastifyRequest): Promise<Problem | null> {
     const job = await this.jobOf(String(request.headers[JOB_TOKEN_HEADER] ?? ''));
     if (!job) return problems.jobTokenNeeded();
-    const isOwn = this.allowed[`${request.method} ${request.routeOptions.url}`];
-    return (await isOwn?.(request, job)) ? null : problems.jobTokenForbids();
+    const route = `${request.method} ${request.routeOptions.url}`;
+    if (!(await this.allowed[route]?.(request, job))) return problems.jobTokenForbids();
+    return job.ended && !tellsNothingNew(request, job) ? problems.jobIsOver(job.id, job.status) : null;
   }
 
   private async jobOf(header: string): Promise<Job | null> {
     const [id, token] = header.split('.');
     if (!id || !token || !UUID.test(id)) return null;
     const job = await this.jobs.findOneBy({ id, deleted: IsNull() });
-    return job?.token && isSame(job.token, token) ? job : null;
+    return job?.token && !isPast(job) && isSame(job.token, token) ? job : null;
   }
 
   private isImageOf(id: string, job: Job): Promise<boolean> {
     return UUID.test(id) ? this.images.existsBy({ id, job_id: job.id }) : Promise.resolve(false);
   }
+}
+
+/** Milliseconds for which the token of a job outlives it. A worker that cannot reach the server gives up after ten minutes. */
+const TOKEN_OUTLIVES = 900_000;
+
+function isPast({ ended }: Job): boolean {
+  return ended !== null && Date.now() - ended.getTime() > TOKEN_OUTLIVES;
+}
+
+/** A worker that got no answer repeats its last report. */
+function tellsNothingNew(request: FastifyRequest, job: Job): boolean {
+  return Object.entries(bodyOf(request) ?? {}).every(([member, value]) =>
+    isDeepStrictEqual(value, job[member as keyof Job]),
+  );
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
@@ -73,6 +90,11 @@ function idOf(request: FastifyRequest): string {
 
 function isOwnJob(request: FastifyRequest, job: Job): boolean {
   return idOf(request).toLowerCase() === job.id;
+}
+
+function movesDeadlines(request: FastifyRequest): boolean {
+  const { shell_deadline, shell_idle_seconds } = bodyOf(request) ?? {};
+  return shell_deadline !== undefined || shell_idle_seconds !== undefined;
 }
 
 /** What cannot be read is refused by the route itself, when it is allowed. */

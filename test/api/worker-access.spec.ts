@@ -86,6 +86,14 @@ describe.each([
     expect(codeOf(await ask(method, path(), body))).toEqual([403, 'job-token-forbids']);
   });
 
+  it.each([
+    { shell_deadline: null },
+    { shell_deadline: '2099-01-01T00:00:00Z', progress: null },
+    { shell_idle_seconds: 9999 },
+  ])('forbids to move the deadlines of its shell: %j', async (body) => {
+    expect(codeOf(await ask('PATCH', `/v3/jobs/${job.id}`, body))).toEqual([403, 'job-token-forbids']);
+  });
+
   it('forbids images of other jobs', async () => {
     const theirs = await app.send('POST', '/v3/images', { body: { name: 'theirs', job_id: other.id } });
     const { id } = theirs.body as { id: string };
@@ -119,15 +127,49 @@ it('tells nobody the token', async () => {
     expect((await app.send('GET', `${version}/jobs/${job.id}`)).content.toString()).not.toContain(job.token);
 });
 
-it('makes no images any more with the token of a job that has ended, but still tells of the job', async () => {
-  const ended = await aJob();
-  await app.send('PATCH', `/v3/jobs/${ended.id}`, { body: { status: 'error' } });
-  const headers = headersOf(ended);
-  const late = await send(workersOrigin, 'POST', '/v3/images', { headers, body: { name: 'late', job_id: ended.id } });
-  expect(codeOf(late)).toEqual([403, 'job-token-forbids']);
-  const report = await send(workersOrigin, 'PATCH', `/v3/jobs/${ended.id}`, {
-    headers,
-    body: { status: 'packaging_artifacts' },
+describe('the token of a job that has ended', () => {
+  const packing = { method: 'full', bytes: 3, bytes_reused: 1, bytes_new: 2, seconds: { pack: 0.5, upload: 1 } };
+  let ended: { id: string; token: string };
+  let last: Record<string, unknown>;
+  const tell = (body: object) =>
+    send(workersOrigin, 'PATCH', `/v3/jobs/${ended.id}`, { headers: headersOf(ended), body });
+
+  beforeEach(async () => {
+    ended = await aJob();
+    const { id } = await anImage(app);
+    last = { status: 'success', resultant_image_id: id, packing };
+    expect((await tell(last)).status).toBe(200);
   });
-  expect(codeOf(report)).toEqual([409, 'job-is-over']);
+
+  it('makes no images any more', async () => {
+    const headers = headersOf(ended);
+    const late = await send(workersOrigin, 'POST', '/v3/images', { headers, body: { name: 'late', job_id: ended.id } });
+    expect(codeOf(late)).toEqual([403, 'job-token-forbids']);
+  });
+
+  it('lets its worker repeat the last report, and read the job', async () => {
+    expect((await tell(last)).body).toMatchObject(last);
+    expect((await send(workersOrigin, 'GET', `/v3/jobs/${ended.id}`, { headers: headersOf(ended) })).status).toBe(200);
+  });
+
+  it.each([
+    ['another status', { status: 'packaging_artifacts' }],
+    ['another image', { status: 'success', resultant_image_id: randomUUID() }],
+    ['another image without a word of the status', { resultant_image_id: randomUUID() }],
+    ['other figures', { packing: { ...packing, bytes: 4 } }],
+    ['progress', { progress: { stage: 'pack', done: 1, total: 2 } }],
+    ['another reason', { status: 'success', status_reason: 'because' }],
+    ['keys of a shell', { host_keys: [{ type: 'ssh-ed25519', key: 'AAAA', fingerprint: 'SHA256:x' }] }],
+  ])('changes nothing of it: %s', async (_what, body) => {
+    const before = await jobs().findOneByOrFail({ id: ended.id });
+    expect(codeOf(await tell(body))).toEqual([409, 'job-is-over']);
+    expect(await jobs().findOneByOrFail({ id: ended.id })).toEqual(before);
+  });
+
+  it('counts no longer than its worker would try', async () => {
+    await jobs().update(ended.id, { ended: new Date(Date.now() - 14 * 60_000) });
+    expect((await tell(last)).status).toBe(200);
+    await jobs().update(ended.id, { ended: new Date(Date.now() - 16 * 60_000) });
+    expect(codeOf(await tell(last))).toEqual([401, 'job-token-needed']);
+  });
 });

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
 import { jest } from '@jest/globals';
 import { Logger } from '@nestjs/common';
 import { DataSource, type Repository } from 'typeorm';
@@ -13,6 +14,7 @@ import { RunnerLease } from '../../src/jobs/runner-lease.js';
 import { Notices } from '../../src/database/notices.js';
 import { Job } from '../../src/jobs/job.entity.js';
 import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
+import type { JobSpec } from '../../src/protocol/job-spec.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { MemoryArtifactStore } from '../support/memory-artifact-store.js';
 import { MemoryJobLauncher } from '../support/memory-job-launcher.js';
@@ -149,7 +151,7 @@ describe('launching', () => {
     const ids = [await insertJob(), await insertJob(), await insertJob()];
     for (const [index, id] of ids.entries()) await jobs.update(id, { created: new Date(2026, 0, 1 + index) });
     await reconciler.pass();
-    expect(await launcher.list()).toEqual(ids.slice(0, 2));
+    expect((await launcher.list()).toSorted()).toEqual(ids.slice(0, 2).toSorted());
     expect((await get(ids[2]!)).status_reason).toContain('JOB_MAX_RUNNING lets 2 run at once');
     launcher.finish(ids[0]!, null);
     await end(ids[0]!);
@@ -188,6 +190,15 @@ describe('launching', () => {
     await reconciler.pass();
     expect(await launcher.list()).toEqual([id]);
     expect(await get(id)).toMatchObject({ status_reason: null, launched: expect.any(Date) });
+  });
+
+  it('says so where it cannot even be asked how many may run', async () => {
+    const id = await insertJob();
+    failOnce(launcher, 'free', 'before');
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({ launched: null, status_reason: expect.stringContaining('tried again') });
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({ launched: expect.any(Date), status_reason: null });
   });
 
   it('does not lose the reason of a job that fails while it is launched', async () => {
@@ -231,16 +242,16 @@ describe('launching', () => {
   });
 
   it('does not launch what was deleted since it looked', async () => {
-    const [one, other] = [await insertJob({ created: new Date(0) }), await insertJob()];
-    let launches = 0;
-    const launch = launcher.launch.bind(launcher);
-    launcher.launch = async (spec) => {
-      launches++;
-      await jobs.update(other, { deleted: new Date() });
-      await launch(spec);
-    };
+    const id = await insertJob();
+    const find = jobs.find.bind(jobs);
+    const looked = jest.spyOn(jobs, 'find').mockImplementation(async (options) => {
+      const found = await find(options);
+      if (found.some((job) => job.id === id)) await jobs.update(id, { deleted: new Date() });
+      return found;
+    });
     await reconciler.pass();
-    expect([launches, await launcher.list()]).toEqual([1, [one]]);
+    looked.mockRestore();
+    expect([launcher.launches.size, await jobs.existsBy({ id })]).toEqual([0, false]);
   });
 
   it('ends what can never be launched, with the reason', async () => {
@@ -287,6 +298,52 @@ describe('what ended without a word', () => {
     expect(await get(id)).toMatchObject({ status: 'success', resultant_image_id: image });
     await reconciler.pass();
     expect(await keysBelow(BUCKET, image)).toEqual([`${image}/kernel`]);
+  });
+});
+
+describe('a shell whose deadline has passed', () => {
+  const passed = (minutes: number): Partial<Job> => ({
+    status: 'waiting_on_user',
+    shell_deadline: new Date(Date.now() - minutes * 60_000),
+  });
+  const openShell = async (values: Partial<Job>) => {
+    const id = await insertJob();
+    await reconciler.pass();
+    await jobs.update(id, values as never);
+    return id;
+  };
+
+  it('is ended where its worker does not do it', async () => {
+    const id = await openShell(passed(3));
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({
+      status: 'error',
+      status_reason: expect.stringMatching(/deadline of the shell.*JOB_SHELL_SECONDS/),
+    });
+    await end(id, { status: 'error', ended: new Date(Date.now() - 11_000) });
+    await reconciler.pass();
+    expect((await launcher.observe(id)).state).toBe('ended');
+  });
+
+  it.each<[string, Partial<Job>]>([
+    ['the worker has still time to close it', passed(1)],
+    ['the job has gone on', { ...passed(3), status: 'packaging_artifacts' }],
+    ['it stays open for ever', { status: 'waiting_on_user', shell_deadline: null }],
+  ])('is left alone where %s', async (_why, values) => {
+    const id = await openShell(values);
+    await reconciler.pass();
+    expect((await get(id)).ended).toBeNull();
+  });
+
+  it('is left alone where the deadline is moved just then', async () => {
+    const id = await openShell(passed(3));
+    const observe = launcher.observe.bind(launcher);
+    launcher.observe = async (jobId) => {
+      await jobs.update(id, { shell_deadline: new Date(Date.now() + 60_000) });
+      return observe(jobId);
+    };
+    await reconciler.pass();
+    expect((await get(id)).ended).toBeNull();
   });
 });
 
@@ -338,6 +395,35 @@ describe('what has ended', () => {
     expect((await get(id)).released).toBeInstanceOf(Date);
   });
 
+  it('is released in the end, also where a log cannot be read', async () => {
+    const id = await insertJob();
+    await reconciler.pass();
+    for (const container of ['prepare', 'sshd', 'buildenv-sidecar']) launcher.print(id, container, 'what happened');
+    launcher.finish(id, 'its node is gone');
+    const log = launcher.log.bind(launcher);
+    launcher.log = async function* (jobId, container, from, follow) {
+      if (container === 'prepare') throw new Error('no route to host');
+      yield* log(jobId, container, from, follow);
+    };
+    const kept = async (container: string) =>
+      (await buffer(await store.read({ bucket: 'ims', key: `jobs/${id}/logs/${container}.log` }))).toString();
+    await reconciler.pass();
+    expect([(await get(id)).released, await kept('sshd')]).toEqual([null, 'what happened']);
+    // What was kept stays, also where it cannot be read any more.
+    launcher.log = async function* () {
+      yield* [];
+      throw new Error('no route to host');
+    };
+    await jobs.update(id, { ended: new Date(Date.now() - 121_000) });
+    await reconciler.pass();
+    expect((await get(id)).released).toBeInstanceOf(Date);
+    expect(await Promise.all(['prepare', 'sshd', 'buildenv-sidecar'].map(kept))).toEqual([
+      expect.stringContaining('could not be read'),
+      'what happened',
+      'what happened',
+    ]);
+  });
+
   it('goes with its log when it was kept long enough', async () => {
     const id = await insertJob();
     await reconciler.pass();
@@ -382,6 +468,63 @@ describe('what was deleted', () => {
     await reconciler.pass();
     expect(await jobs.existsBy({ id })).toBe(false);
   });
+});
+
+describe('a job whose step takes long', () => {
+  /** More than steps that go on at once. */
+  const MANY = 20;
+  let answer: () => void;
+  let silence: Promise<void>;
+
+  beforeEach(() => {
+    silence = new Promise((resolve) => (answer = resolve));
+  });
+
+  /** Has each call of a method wait for jobs of these ids until `answer` is called. */
+  const hang = (method: 'remove' | 'observe' | 'release', ids: readonly string[]) => {
+    const calls: string[] = [];
+    const real = launcher[method].bind(launcher) as (id: string) => Promise<never>;
+    launcher[method] = async (id: string) => {
+      if (ids.includes(id)) {
+        calls.push(id);
+        await silence;
+      }
+      return real(id);
+    };
+    return calls;
+  };
+
+  it.each(['remove', 'observe', 'release'] as const)(
+    'stalls no other, and is asked once only: %s',
+    async (method) => {
+      launcher = new MemoryJobLauncher();
+      reconciler = reconcilerOf(RUNNER);
+      const slow = await Promise.all(Array.from({ length: MANY }, () => insertJob()));
+      await reconciler.pass();
+      if (method === 'release') for (const id of slow) launcher.finish(id, 'it died');
+      if (method === 'remove') await jobs.updateAll({ deleted: new Date() });
+      const calls = hang(method, slow);
+      reconciler.start('http://127.0.0.1:1');
+      try {
+        await until('some hang', async () => calls.length > 0);
+        const id = await insertJob();
+        reconciler.wake();
+        const begun = Date.now();
+        await until('another is launched', async () => (await get(id)).launched !== null);
+        expect(Date.now() - begun).toBeLessThan(3000);
+        await jobs.update(id, { deleted: new Date() });
+        await until('it is removed', async () => !(await jobs.existsBy({ id })));
+        expect(calls).toHaveLength(new Set(calls).size);
+        answer();
+        if (method !== 'remove') await jobs.updateAll({ deleted: new Date() });
+        await until('all are removed', async () => (await jobs.count()) === 0);
+      } finally {
+        answer();
+        await reconciler.onApplicationShutdown();
+      }
+    },
+    60_000,
+  );
 });
 
 describe('what no record owns', () => {
@@ -605,41 +748,107 @@ describe('start and stop', () => {
 });
 
 describe('several servers of one runner', () => {
-  /** Jobs that are begun at once, and how often servers die meanwhile. */
   const MANY = 1000;
   const SECONDS = 1.5;
-  let servers: JobReconciler[];
-  let named = 0;
+  let servers: RunningServer[];
+  /** Launches that go on in any server, by the id of their job. */
+  let going: Set<string>;
 
-  const startServer = () => {
-    const lease = new RunnerLease(dataSource, RUNNER, `server ${++named}`, SECONDS);
-    const server = reconcilerOf(RUNNER, {}, launcher, lease);
-    server.start('http://127.0.0.1:1');
-    servers.push(server);
-    return server;
-  };
+  /** A server with a launcher of its own, as each process has one; the cluster behind it is that of all. */
+  class RunningServer {
+    readonly name = `server ${servers.length}`;
+    /** The jobs that it was asked to launch, each time. */
+    readonly calls: string[] = [];
+    /** Those that it launched at the same time as another server. */
+    readonly overlaps: string[] = [];
+    /** Those of which it told nobody any more that they were launched. */
+    readonly lastCalls = new Set<string>();
+    private isDead = false;
+    private bury = () => {};
+    private readonly funeral = new Promise<void>((resolve) => (this.bury = resolve));
+    private readonly lease = new RunnerLease(dataSource, RUNNER, this.name, SECONDS);
+    readonly reconciler: JobReconciler;
+
+    static start(): RunningServer {
+      const server = new RunningServer();
+      servers.push(server);
+      return server;
+    }
+
+    private constructor() {
+      const own = Object.create(launcher) as MemoryJobLauncher;
+      own.launch = (spec) => this.launch(spec);
+      this.reconciler = reconcilerOf(RUNNER, {}, own, this.lease);
+      this.reconciler.start('http://127.0.0.1:1');
+    }
+
+    private async launch(spec: JobSpec): Promise<void> {
+      this.calls.push(spec.job_id);
+      if (going.has(spec.job_id)) this.overlaps.push(spec.job_id);
+      going.add(spec.job_id);
+      this.lastCalls.add(spec.job_id);
+      await sleep(5 + Math.random() * 15);
+      await launcher.launch(spec);
+      going.delete(spec.job_id);
+      if (this.isDead) return this.funeral;
+      this.lastCalls.delete(spec.job_id);
+    }
+
+    /** What it has begun is done, but it does nothing more, not even give up its lease. */
+    die(): void {
+      this.isDead = true;
+      jest.spyOn(this.lease, 'isHeld', 'get').mockReturnValue(false);
+      jest.spyOn(this.reconciler as never as { holdLease(): Promise<void> }, 'holdLease').mockResolvedValue();
+    }
+
+    stop(): Promise<void> {
+      this.bury();
+      return this.reconciler.onApplicationShutdown();
+    }
+  }
+
   const insertJobs = (count: number) => Promise.all(Array.from({ length: count }, () => insertJob()));
+  const wakeAll = () => servers.forEach((server) => server.reconciler.wake());
   const countOf = (where: string) =>
     dataSource
       .query<{ count: string }[]>(`SELECT count(*) FROM jobs WHERE ${where}`)
       .then(([row]) => Number(row!.count));
+  const findWorking = async () => {
+    const [row]: { holder: string }[] = await dataSource.query('SELECT holder FROM runner_leases');
+    return servers.find(({ name }) => name === row?.holder);
+  };
+  const getWorking = async () => {
+    await until('a server has the lease', async () => (await findWorking()) !== undefined);
+    return (await findWorking())!;
+  };
 
   beforeEach(() => {
     servers = [];
+    going = new Set();
     launcher = new MemoryJobLauncher(Infinity, { first: 1, last: 2 * MANY });
     // As in a cluster: jobs go on when a server stops.
     launcher.stop = async () => {};
   });
-  afterEach(() => Promise.all(servers.map((server) => server.onApplicationShutdown())));
+  afterEach(() => Promise.all(servers.map((server) => server.stop())));
 
-  it('launch each of a thousand jobs once, and end and remove all, also where the one that works on them stops', async () => {
-    const [first] = [startServer(), startServer(), startServer()];
+  it('launch each of a thousand jobs once, and end and remove all, also where those that work on them die and stop', async () => {
+    for (let count = 0; count < 3; count++) RunningServer.start();
     const ids: string[] = [];
+    let dead: RunningServer | undefined;
     for (let round = 0; round < 10; round++) {
       ids.push(...(await insertJobs(MANY / 10)));
-      for (const server of servers) server.wake();
+      wakeAll();
       for (const id of ids.filter((_, index) => index % 10 === round)) await end(id);
-      if (round === 5) await first.onApplicationShutdown();
+      if (round === 3) {
+        dead = await getWorking();
+        await until('it launches', async () => {
+          if (!going.size) ids.push(...(await insertJobs(10)));
+          wakeAll();
+          return going.size > 0;
+        });
+        dead.die();
+      }
+      if (round === 7) await (await getWorking()).stop();
     }
     await until(
       'all are launched or ended',
@@ -647,26 +856,27 @@ describe('several servers of one runner', () => {
       60,
     );
     await dataSource.query('UPDATE jobs SET deleted = now()');
-    for (const server of servers) server.wake();
+    wakeAll();
     await until('all are removed', async () => (await jobs.count()) === 0, 60);
     expect(await launcher.list()).toEqual([]);
     expect(Math.max(...launcher.launches.values())).toBe(1);
-    expect(launcher.launches.size).toBeGreaterThan(MANY / 2);
+    expect(servers.flatMap(({ overlaps }) => overlaps)).toEqual([]);
+    // Only what a dead server told nobody of is asked for again, which makes no second job.
+    const calls = servers.flatMap((server) => server.calls);
+    const again = calls.filter((id, index) => calls.indexOf(id) !== index);
+    expect(again.filter((id) => !dead!.lastCalls.has(id))).toEqual([]);
+    expect(dead!.lastCalls.size).toBeGreaterThan(0);
+    expect(new Set(calls).size).toBeGreaterThan(MANY / 2);
+    expect(servers.filter((server) => server.calls.length).length).toBeGreaterThan(1);
   }, 150_000);
 
   it('wait for the one that works on the jobs, and go on when it has died', async () => {
-    const [worker, other] = [startServer(), startServer()];
-    await until(
-      'a server has the lease',
-      async () => (await dataSource.query('SELECT 1 FROM runner_leases')).length > 0,
-    );
-    const [{ holder }]: [{ holder: string }] = await dataSource.query('SELECT holder FROM runner_leases');
-    const [dies, goesOn] = holder === `server ${named}` ? [other, worker] : [worker, other];
-    // Dead: it neither extends its lease nor gives it up.
-    jest.spyOn(dies as never as { holdLease(): Promise<void> }, 'holdLease').mockResolvedValue();
+    const [one, other] = [RunningServer.start(), RunningServer.start()];
+    const dead = await getWorking();
+    dead.die();
     const id = await insertJob();
-    goesOn.wake();
+    wakeAll();
     await until('the job is launched', async () => (await get(id)).launched !== null, 20);
-    expect(launcher.launches.get(id)).toBe(1);
+    expect([dead.calls, (dead === one ? other : one).calls]).toEqual([[], [id]]);
   }, 40_000);
 });

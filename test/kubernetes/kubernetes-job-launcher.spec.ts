@@ -1,21 +1,33 @@
+import { buffer } from 'node:stream/consumers';
 import { KubeConfig } from '@kubernetes/client-node';
 import { KubeClient } from '../../src/jobs/launcher/kubernetes/kube-client.js';
 import { KubernetesJobLauncher } from '../../src/jobs/launcher/kubernetes/kubernetes-job-launcher.js';
-import type { BatchJob, PersistentVolumeClaim, Secret, Service } from '../../src/jobs/launcher/kubernetes/objects.js';
+import type {
+  BatchJob,
+  DestinationRule,
+  Event,
+  PersistentVolumeClaim,
+  Secret,
+  Service,
+} from '../../src/jobs/launcher/kubernetes/objects.js';
 import {
   PERMISSIONS,
   type PolicyRule,
   signingKeysPermissions,
 } from '../../src/jobs/launcher/kubernetes/permissions.js';
 import type { KubernetesSettings } from '../../src/jobs/launcher/kubernetes/resources.js';
-import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
+import { LaunchRefused, NotYet } from '../../src/jobs/launcher/job-launcher.js';
 import { describeJobLauncher } from '../contracts/job-launcher.js';
 import { FakeKubernetes, type SeenRequest } from '../support/fake-kubernetes.js';
 import { aCreateSpec, aJobSpec } from '../support/job-spec.js';
 import { kubernetesSettings } from '../support/kubernetes-settings.js';
-import { until } from '../support/system.js';
+import { sleep, until } from '../support/system.js';
 
-function launcherOn(cluster: FakeKubernetes, settings: Partial<KubernetesSettings> = {}): KubernetesJobLauncher {
+function launcherOn(
+  cluster: Pick<FakeKubernetes, 'url'>,
+  settings: Partial<KubernetesSettings> = {},
+  pendingSeconds = 60,
+): KubernetesJobLauncher {
   const config = new KubeConfig();
   // The double has no TLS.
   config.loadFromClusterAndUser(
@@ -25,7 +37,7 @@ function launcherOn(cluster: FakeKubernetes, settings: Partial<KubernetesSetting
   const client = new KubeClient(config, 'ims');
   return new KubernetesJobLauncher(client, {
     settings: kubernetesSettings(settings),
-    pendingSeconds: 60,
+    pendingSeconds,
     readStoreCa: async () => null,
   });
 }
@@ -87,15 +99,16 @@ describe('KubernetesJobLauncher', () => {
     await launcher.launch(spec);
     const lines = written();
     expect(lines[0]).toBe('POST ims/jobs');
-    expect(lines.slice(1, 4).toSorted()).toEqual([
+    expect(lines.slice(1, 5).toSorted()).toEqual([
       'POST ims/configmaps',
       'POST ims/persistentvolumeclaims',
+      'POST ims/secrets',
       'POST ims/services',
     ]);
-    expect(lines.slice(4)).toEqual([`PATCH jobs/cray-ims-${spec.job_id}-customize`]);
+    expect(lines.slice(5)).toEqual([`PATCH jobs/cray-ims-${spec.job_id}-customize`]);
     const [job] = cluster.all<BatchJob>('jobs');
     expect(job!.spec.suspend).toBe(false);
-    for (const kind of ['configmaps', 'persistentvolumeclaims', 'services'])
+    for (const kind of ['configmaps', 'persistentvolumeclaims', 'secrets', 'services'])
       expect(cluster.all(kind)[0]!.metadata.ownerReferences).toEqual([
         { apiVersion: 'batch/v1', kind: 'Job', name: job!.metadata.name, uid: job!.metadata.uid },
       ]);
@@ -104,11 +117,11 @@ describe('KubernetesJobLauncher', () => {
   it('has the API server refuse unknown members in all that it sends', async () => {
     await launcher.launch(aJobSpec());
     const sent = cluster.requests.filter(({ method }) => ['POST', 'PATCH'].includes(method));
-    expect(sent).toHaveLength(5);
+    expect(sent).toHaveLength(6);
     for (const { query } of sent) expect(query.get('fieldValidation')).toBe('Strict');
   });
 
-  it.each(['configmaps', 'persistentvolumeclaims', 'services'])(
+  it.each(['configmaps', 'persistentvolumeclaims', 'secrets', 'services'])(
     'goes on where a launch was interrupted at %s, and makes nothing twice',
     async (plural) => {
       const spec = aJobSpec();
@@ -117,7 +130,7 @@ describe('KubernetesJobLauncher', () => {
       expect(cluster.all('pods')).toEqual([]);
       await launcher.launch(spec);
       expect((await launcher.observe(spec.job_id)).state).toBe('running');
-      for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'services', 'pods'])
+      for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'secrets', 'services', 'pods'])
         expect(cluster.all(kind)).toHaveLength(1);
     },
   );
@@ -127,7 +140,7 @@ describe('KubernetesJobLauncher', () => {
     await Promise.all(others.map(isSynced));
     const spec = aJobSpec();
     await Promise.all([launcher, ...others].map((each) => each.launch(spec)));
-    for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'services', 'pods'])
+    for (const kind of ['jobs', 'configmaps', 'persistentvolumeclaims', 'secrets', 'services', 'pods'])
       expect(cluster.all(kind)).toHaveLength(1);
     await Promise.all(others.map((each) => each.stop()));
   });
@@ -142,6 +155,63 @@ describe('KubernetesJobLauncher', () => {
     expect(cluster.objects.size).toBe(0);
   });
 
+  it('names the setting where there is no namespace for jobs', async () => {
+    cluster.refuse('POST', 'jobs', 404, 'namespaces "ims" not found');
+    const refusal = await launcher.launch(aJobSpec()).catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(LaunchRefused);
+    expect(refusal).toMatchObject({ message: expect.stringMatching(/namespaces "ims".*DEFAULT_IMS_JOB_NAMESPACE/) });
+  });
+
+  describe('a launch that fails again and again', () => {
+    let hasty: KubernetesJobLauncher;
+    const failsWith = async (status: number, on = hasty, spec = aJobSpec()) => {
+      cluster.refuse('POST', 'persistentvolumeclaims', status, 'the webhook says no');
+      return on.launch(spec).catch((error: unknown) => error);
+    };
+
+    beforeEach(async () => {
+      hasty = launcherOn(cluster, {}, 0.5);
+      await isSynced(hasty);
+    });
+    afterEach(() => hasty.stop());
+
+    it.each([401, 500])('is given up in time where the API server answers (%i), and leaves nothing', async (status) => {
+      const spec = aJobSpec();
+      expect(await failsWith(status, hasty, spec)).not.toBeInstanceOf(LaunchRefused);
+      await sleep(600);
+      const refusal = await failsWith(status, hasty, spec);
+      expect(refusal).toBeInstanceOf(LaunchRefused);
+      expect(refusal).toMatchObject({ message: expect.stringMatching(/the webhook says no.*JOB_POD_SETTINGS/) });
+      expect(cluster.objects.size).toBe(0);
+    });
+
+    it('has its time anew where one has worked', async () => {
+      const spec = aJobSpec();
+      await failsWith(500, hasty, spec);
+      await sleep(600);
+      await hasty.launch(spec);
+      await hasty.remove(spec.job_id);
+      expect(await failsWith(500, hasty, spec)).not.toBeInstanceOf(LaunchRefused);
+    });
+
+    it.each([429, 503])('goes on for an API server that has no time (%i), or is away', async (status) => {
+      const away = launcherOn({ url: 'http://127.0.0.1:1' }, {}, 0.5);
+      const spec = aJobSpec();
+      for (let tries = 0; tries < 3; tries++) {
+        const failures = await Promise.all([
+          failsWith(status, hasty, spec),
+          away.launch(spec).catch((error: unknown) => error),
+        ]);
+        for (const failure of failures) {
+          expect(failure).toBeInstanceOf(Error);
+          expect(failure).not.toBeInstanceOf(LaunchRefused);
+        }
+        await sleep(400);
+      }
+      await away.stop();
+    });
+  });
+
   describe('the signing keys of the site', () => {
     const data = { 'site.asc': Buffer.from('a key').toString('base64') };
     const published = () =>
@@ -149,7 +219,8 @@ describe('KubernetesJobLauncher', () => {
         metadata: { name: 'hpe-signing-key', labels: { site: 'a' } },
         data,
       } as Secret);
-    const copies = () => cluster.all<Secret>('secrets').filter(({ metadata }) => metadata.namespace === 'ims');
+    const copies = () =>
+      cluster.all<Secret>('secrets').filter(({ metadata }) => metadata.name.endsWith('-signing-keys'));
 
     it('are copied for each create job, are told of, and go with it', async () => {
       published();
@@ -190,22 +261,40 @@ describe('KubernetesJobLauncher', () => {
     });
   });
 
-  it('leaves the mesh alone where there is none, and tells it to stay out where there is one', async () => {
-    await launcher.launch(aJobSpec());
-    expect(cluster.all('destinationrules')).toEqual([]);
-    cluster.groups.add('/apis/networking.istio.io/v1');
-    const spec = aJobSpec();
-    await launcher.launch(spec);
-    expect(cluster.all('destinationrules')).toMatchObject([
-      {
-        spec: {
-          host: `cray-ims-${spec.job_id}-service.ims.svc.cluster.local`,
-          trafficPolicy: { tls: { mode: 'DISABLE' } },
+  describe('the service mesh', () => {
+    const ISTIO = '/apis/networking.istio.io';
+    const rules = () => cluster.all<DestinationRule>('destinationrules');
+
+    it.each<[string, [string, string[]][]]>([
+      ['there is none', []],
+      ['it has no such rules', [[`${ISTIO}/v1`, ['virtualservices']]]],
+    ])('is left alone where %s', async (_what, offers) => {
+      for (const [group, names] of offers) cluster.extensions.set(group, names);
+      await launcher.launch(aJobSpec());
+      expect(rules()).toEqual([]);
+    });
+
+    it.each([
+      ['v1', ['v1', 'v1beta1']],
+      ['v1beta1', ['v1beta1']],
+    ])('is told to stay out, by rules of the version %s where it has %j', async (version, offered) => {
+      for (const each of offered) cluster.extensions.set(`${ISTIO}/${each}`, ['destinationrules']);
+      const spec = aJobSpec();
+      await launcher.launch(spec);
+      expect(rules()).toMatchObject([
+        {
+          apiVersion: `networking.istio.io/${version}`,
+          spec: {
+            host: `cray-ims-${spec.job_id}-service.ims.svc.cluster.local`,
+            trafficPolicy: { tls: { mode: 'DISABLE' } },
+          },
         },
-      },
-    ]);
-    await launcher.release(spec.job_id);
-    expect(cluster.all('destinationrules')).toEqual([]);
+      ]);
+      await launcher.release(spec.job_id);
+      expect(rules()).toEqual([]);
+      const asked = cluster.requests.filter(({ path }) => path.startsWith(ISTIO) && !path.includes('/namespaces/'));
+      expect(asked).toHaveLength(2);
+    });
   });
 
   it('gives back address and disk of a job that it releases, and keeps Job and pod', async () => {
@@ -220,17 +309,63 @@ describe('KubernetesJobLauncher', () => {
     expect(['services', 'persistentvolumeclaims', 'jobs', 'pods'].map(left)).toEqual([0, 0, 1, 1]);
   });
 
-  it('tells the address that the balancer gave', async () => {
-    const { job_id } = aJobSpec();
-    await launcher.launch(aJobSpec({ job_id }));
-    cluster.change(cluster.all<Service>('services')[0]!, {
-      status: { loadBalancer: { ingress: [{ ip: '10.97.0.7' }] } },
-    });
-    await until('it is told', async () => {
-      const observation = await launcher.observe(job_id);
-      return observation.state === 'running' && observation.externalIp === '10.97.0.7';
+  describe('leaves nothing where it releases a job of which nothing has begun, and no node would end anything', () => {
+    it.each<[string, () => void]>([
+      ['its pod has no node', () => void (cluster.startsPods = false)],
+      ['no pod is made of it', () => void (cluster.refusesPods = 'exceeded quota')],
+      ['its launch was interrupted', () => cluster.refuse('POST', 'services', 503)],
+    ])('%s', async (_why, prepare) => {
+      prepare();
+      const { job_id } = aJobSpec();
+      await launcher.launch(aJobSpec({ job_id })).catch(() => {});
+      expect(cluster.all('jobs')).toHaveLength(1);
+      await launcher.release(job_id);
+      await launcher.release(job_id);
+      expect(cluster.all('events').length).toBe(cluster.objects.size);
+      await until('it is seen', async () => (await launcher.observe(job_id)).state === 'absent');
     });
   });
+
+  it('does not wait for a node that does not answer, and goes on with the removal when it is asked again', async () => {
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    cluster.nodesAnswer = false;
+    const begun = Date.now();
+    await expect(launcher.remove(job_id)).rejects.toThrow(NotYet);
+    expect(Date.now() - begun).toBeLessThan(5000);
+    expect(await launcher.list()).toEqual([job_id]);
+    const [[path]] = [...cluster.objects] as [[string, unknown]];
+    expect(cluster.objects.size).toBe(1);
+    cluster.nodesAnswer = true;
+    cluster.remove(path);
+    await launcher.remove(job_id);
+    expect(cluster.objects.size).toBe(0);
+  });
+
+  it.each([400, 404])('takes a log that is not there (%i) for an empty one', async (status) => {
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    const logOf = async () => (await buffer(launcher.log(job_id, 'sshd', 0, null))).toString();
+    cluster.print(job_id, 'sshd', 'a line\n');
+    await until('its log is there', async () => (await logOf()) === 'a line\n');
+    cluster.refuse('GET', `pods/${cluster.podOf(job_id)!.metadata.name}/log`, status);
+    expect(await logOf()).toBe('');
+    cluster.refuse('GET', `pods/${cluster.podOf(job_id)!.metadata.name}/log`, 403);
+    await expect(logOf()).rejects.toThrow('refused by the test');
+  });
+
+  it.each([{ ip: '10.97.0.7' }, { hostname: 'a1b2.elb.example.com' }])(
+    'tells the address that the balancer gave: %j',
+    async (given) => {
+      const { job_id } = aJobSpec();
+      await launcher.launch(aJobSpec({ job_id }));
+      cluster.change(cluster.all<Service>('services')[0]!, { status: { loadBalancer: { ingress: [given] } } });
+      await until('it is told', async () => {
+        const observation = await launcher.observe(job_id);
+        return observation.state === 'running' && observation.externalIp === Object.values(given)[0];
+      });
+    },
+  );
 
   it('tells why the cluster makes no pod', async () => {
     cluster.refusesPods = 'pods "x" is forbidden: service account ims/nobody was not found';
@@ -252,6 +387,35 @@ describe('KubernetesJobLauncher', () => {
     });
   });
 
+  it('tells why a node does not prepare a pod, and asks for that only where nothing else tells', async () => {
+    cluster.startsPods = false;
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    const pod = cluster.podOf(job_id)!;
+    cluster.change(pod, {
+      metadata: { creationTimestamp: new Date(Date.now() - 10_000).toISOString() },
+      status: { conditions: [{ type: 'PodScheduled', status: 'True' }] },
+    });
+    cluster.change(cluster.all('persistentvolumeclaims')[0]!, { status: { phase: 'Bound' } });
+    const warning: Event = {
+      metadata: { name: `${pod.metadata.name}.17a` },
+      type: 'Warning',
+      reason: 'FailedMount',
+      message: 'volume "x" cannot be mounted',
+    };
+    cluster.put('events', 'ims', warning);
+    await until('it is told', async () => {
+      const observation = await launcher.observe(job_id);
+      return observation.state === 'running' && /volume "x" cannot be mounted/.test(observation.waits ?? '');
+    });
+    cluster.change(cluster.podOf(job_id)!, { status: { phase: 'Running' } });
+    await until('it runs', async () => !('waits' in (await launcher.observe(job_id))));
+    const questions = () => cluster.requests.filter(({ path }) => path.endsWith('/events')).length;
+    const before = questions();
+    await launcher.observe(job_id);
+    expect(questions()).toBe(before);
+  });
+
   it('notices what happens after its watches were cut', async () => {
     const { job_id } = aJobSpec();
     await launcher.launch(aJobSpec({ job_id }));
@@ -261,7 +425,7 @@ describe('KubernetesJobLauncher', () => {
   });
 
   it('does not take a silent cluster for an empty one', async () => {
-    const nowhere = launcherOn({ url: 'http://127.0.0.1:1' } as FakeKubernetes);
+    const nowhere = launcherOn({ url: 'http://127.0.0.1:1' });
     await until('it has failed', () =>
       nowhere.free().then(
         () => false,
@@ -274,7 +438,7 @@ describe('KubernetesJobLauncher', () => {
   });
 
   it('asks for nothing that its role does not allow, and for all of it', async () => {
-    cluster.groups.add('/apis/networking.istio.io/v1');
+    cluster.extensions.set('/apis/networking.istio.io/v1', ['destinationrules']);
     cluster.put('secrets', 'services', { metadata: { name: 'hpe-signing-key' } });
     const spec = aCreateSpec();
     await launcher.launch(spec);

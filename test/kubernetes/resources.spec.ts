@@ -1,3 +1,4 @@
+import { DESTINATION_RULES, type KubeObject } from '../../src/jobs/launcher/kubernetes/objects.js';
 import {
   claimOf,
   configMapOf,
@@ -6,6 +7,7 @@ import {
   type KubernetesSettings,
   ownerOf,
   serviceOf,
+  specSecretOf,
 } from '../../src/jobs/launcher/kubernetes/resources.js';
 import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
 import type { CreateSpec, CustomizeSpec, JobSpec } from '../../src/protocol/job-spec.js';
@@ -28,11 +30,14 @@ function objectsOf(job: JobSpec, settings: KubernetesSettings): object[] {
   const owner = ownerOf({ ...made, metadata: { ...made.metadata, uid: 'u' } });
   return [
     made,
+    specSecretOf(job, settings, owner),
     configMapOf(job, settings, owner, '-----BEGIN CERTIFICATE-----'),
     claimOf(job, settings, owner),
     serviceOf(job, settings, owner),
   ];
 }
+
+const decoded = (base64: string) => JSON.parse(Buffer.from(base64, 'base64').toString()) as unknown;
 
 const POD_SETTINGS: KubernetesSettings['pod'] = {
   nodeSelector: { 'ims/jobs': 'yes' },
@@ -97,7 +102,7 @@ describe('the objects of a job', () => {
   });
 
   it('have a rule that keeps the mesh out', () => {
-    expect(destinationRuleOf(spec(), kubernetesSettings(), OWNER)).toEqual({
+    expect(destinationRuleOf(spec(), kubernetesSettings(), OWNER, DESTINATION_RULES[0]!)).toEqual({
       apiVersion: 'networking.istio.io/v1',
       kind: 'DestinationRule',
       metadata: { name: `cray-ims-${ID}-service`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },
@@ -105,12 +110,29 @@ describe('the objects of a job', () => {
     });
   });
 
-  it('have a ConfigMap from which the worker reads the job, and operators the key', () => {
+  it('have a Secret from which the worker reads the job', () => {
     const job = spec();
-    const { data } = configMapOf(job, kubernetesSettings(), OWNER, null);
-    expect(Object.keys(data)).toEqual(['job.json', 'authorized_keys']);
-    expect(JSON.parse(data['job.json']!)).toEqual(job);
-    expect(data['authorized_keys']).toBe(job.public_key);
+    const { data, ...rest } = specSecretOf(job, kubernetesSettings(), OWNER);
+    expect(rest).toEqual({
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: `cray-ims-${ID}-spec`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },
+    });
+    expect(Object.keys(data!)).toEqual(['job.json']);
+    expect(decoded(data!['job.json']!)).toEqual(job);
+  });
+
+  it('have a ConfigMap from which operators read the key, and nobody the token', () => {
+    const job = spec({ token: 'of-nobody-else' });
+    expect(configMapOf(job, kubernetesSettings(), OWNER, null)).toEqual({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: `cray-ims-${ID}-configmap`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },
+      data: { authorized_keys: job.public_key },
+    });
+    const inTheOpen = objectsOf(job, kubernetesSettings()).filter((object) => (object as KubeObject).kind !== 'Secret');
+    expect(inTheOpen).toHaveLength(4);
+    expect(JSON.stringify(inTheOpen)).not.toContain(job.token);
   });
 });
 
@@ -234,7 +256,12 @@ describe('the Job', () => {
     });
     expect([...initContainers, ...containers].some(({ securityContext }) => securityContext.privileged)).toBe(false);
     expect(volumes).toEqual([
-      { name: 'spec', configMap: { name: `cray-ims-${ID}-configmap` } },
+      {
+        name: 'spec',
+        projected: {
+          sources: [{ secret: { name: `cray-ims-${ID}-spec` } }, { configMap: { name: `cray-ims-${ID}-configmap` } }],
+        },
+      },
       { name: 'work', persistentVolumeClaim: { claimName: `cray-ims-${ID}-job-claim` } },
     ]);
     expect(affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0]!.podAffinityTerm).toEqual({
@@ -329,14 +356,15 @@ describe('the Job', () => {
       shell: { ...plain.shell, name: text },
       source: { ...plain.source, artifact: { bucket: text, key: text }, etag: text },
     };
-    const [job, configMap, ...others] = objectsOf(wild, settings) as [
+    const [job, secret, configMap, ...others] = objectsOf(wild, settings) as [
       object,
+      { data: Record<string, string> },
       { data: Record<string, string> },
       ...object[],
     ];
-    const [plainJob, , ...plainOthers] = objectsOf(plain, settings);
+    const [plainJob, , , ...plainOthers] = objectsOf(plain, settings);
     expect([job, ...others]).toEqual([plainJob, ...plainOthers]);
-    expect(JSON.parse(configMap.data['job.json']!)).toEqual(wild);
+    expect(decoded(secret.data['job.json']!)).toEqual(wild);
     expect(configMap.data['authorized_keys']).toBe(text);
   });
 });

@@ -28,8 +28,8 @@ export interface SeenRequest {
 export class FakeKubernetes {
   readonly objects = new Map<string, Stored>();
   readonly requests: SeenRequest[] = [];
-  /** Groups that this cluster offers. */
-  readonly groups = new Set(['/apis/batch/v1', '/api/v1']);
+  /** What this cluster offers beside the resources of Kubernetes itself: their names, by the path of their group and version. */
+  readonly extensions = new Map<string, string[]>();
   private readonly logs = new Map<string, string>();
   private readonly followers = new Map<string, Set<ServerResponse>>();
   private readonly watchers = new Set<Watcher>();
@@ -37,6 +37,8 @@ export class FakeKubernetes {
   private refusals: { matches: (request: SeenRequest) => boolean; status: number; message: string }[] = [];
   /** Whether pods begin as soon as they are made. */
   startsPods = true;
+  /** Whether the nodes answer: pods that are deleted stay, and say so, while they do not. */
+  nodesAnswer = true;
   /** Why no pods are made; null where they are. */
   refusesPods: string | null = null;
 
@@ -150,8 +152,7 @@ export class FakeKubernetes {
 
   private get({ path, query }: SeenRequest, response: ServerResponse): void {
     if (path.endsWith('/log')) return this.log(path, query, response);
-    if (!path.includes('/namespaces/'))
-      return reply(response, this.groups.has(path) ? 200 : 404, { kind: 'APIResourceList', message: 'not found' });
+    if (!path.includes('/namespaces/')) return this.discover(path, response);
     const isOne = path.split('/namespaces/')[1]!.split('/').length === 3;
     if (isOne) {
       const object = this.objects.get(path);
@@ -176,6 +177,12 @@ export class FakeKubernetes {
     });
   }
 
+  private discover(path: string, response: ServerResponse): void {
+    const names = this.extensions.get(path);
+    if (!names) return reply(response, 404, { kind: 'Status', message: 'not found', code: 404 });
+    reply(response, 200, { kind: 'APIResourceList', resources: names.map((name) => ({ name })) });
+  }
+
   private log(path: string, query: URLSearchParams, response: ServerResponse): void {
     const name = `${path.split('/').at(-2)}/${query.get('container')}`;
     response.writeHead(200, { 'content-type': 'text/plain' });
@@ -198,6 +205,11 @@ export class FakeKubernetes {
     };
     this.store(name, made, 'ADDED');
     reply(response, 201, this.objects.get(name)!);
+    if (made.metadata.ownerReferences?.some(({ uid }) => !this.isThere(uid))) this.remove(name);
+  }
+
+  private isThere(uid: string): boolean {
+    return [...this.objects.values()].some(({ metadata }) => metadata.uid === uid);
   }
 
   private patch({ path, body }: SeenRequest, stored: Stored, response: ServerResponse): void {
@@ -249,6 +261,10 @@ export class FakeKubernetes {
   /** Removes an object, and what it owns. */
   remove(path: string): void {
     const object = this.objects.get(path)!;
+    if (path.includes('/pods/') && !this.nodesAnswer) {
+      const deletionTimestamp = new Date().toISOString();
+      return this.store(path, merge(object, { metadata: { deletionTimestamp } }) as Stored, 'MODIFIED');
+    }
     this.objects.delete(path);
     this.tell(path, object, 'DELETED');
     for (const [name, { metadata }] of this.objects)

@@ -13,6 +13,11 @@ export function signingKeysName(jobId: string): string {
   return `cray-ims-${jobId}-signing-keys`;
 }
 
+/** The name of the Secret with what the worker of a job is told, the job's token among it. */
+export function specSecretName(jobId: string): string {
+  return `cray-ims-${jobId}-spec`;
+}
+
 /** Names of all parts of a job, made from nothing but its id and type. */
 export function resourceNames(jobId: string, jobType: JobType): ResourceNames {
   const prefix = `cray-ims-${jobId}`;

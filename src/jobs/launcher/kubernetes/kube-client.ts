@@ -174,10 +174,10 @@ export class KubeClient {
     }
   }
 
-  /** Whether the API server offers a group of resources, as `/apis/networking.istio.io/v1`. */
-  async offers(api: string): Promise<boolean> {
-    return this.json({ method: 'GET', path: api }).then(
-      () => true,
+  /** Whether the API server offers a resource that it need not have. */
+  async offers({ api, plural }: Resource): Promise<boolean> {
+    return this.json<{ resources: { name: string }[] }>({ method: 'GET', path: api }).then(
+      ({ resources }) => resources.some(({ name }) => name === plural),
       (error: unknown) => {
         if (error instanceof KubeFailure && error.status === 404) return false;
         throw error;

@@ -1,11 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobSpec } from '../../../protocol/job-spec.js';
-import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
+import { type ConnectionInfo, JobLauncher, NotYet, type Observation } from '../job-launcher.js';
 import { resourceNames } from '../resource-names.js';
 import { type KubeClient, KubeFailure } from './kube-client.js';
+import { LaunchFailures } from './launch-failures.js';
 import {
   type BatchJob,
+  DESTINATION_RULES,
   type DestinationRule,
+  type Event,
   type KubeObject,
   type OwnerReference,
   type PersistentVolumeClaim,
@@ -14,7 +17,7 @@ import {
   RESOURCE,
   type Service,
 } from './objects.js';
-import { observationOf } from './observation.js';
+import { observationOf, silentPart, statusesOf } from './observation.js';
 import { ResourceWatch } from './resource-watch.js';
 import {
   claimOf,
@@ -29,21 +32,24 @@ import {
   ownerOf,
   serviceOf,
   signingKeysOf,
+  specSecretOf,
 } from './resources.js';
 
 /** Milliseconds between two looks at a log that has not begun, and at objects that are going away. */
 const INTERVAL = 200;
 /** Milliseconds for which `remove` waits for the last part to go. */
-const PATIENCE = 30_000;
-/** Milliseconds that a cluster gets to make a pod before it is asked why it does not. */
+const PATIENCE = 2000;
+/** Milliseconds that a cluster gets to make a pod, and a node to prepare it, before the cluster is asked why it does not. */
 const EVENTS_AFTER = 2000;
+/** Milliseconds for which it counts whether a cluster has a service mesh. */
+const MESH_KNOWN = 60_000;
 const SSH_PORT = 22;
 /** Names the Secret with signing keys that a Job has. */
 const KEYS_ANNOTATION = 'cray-ims/signing-keys';
 
 export interface KubernetesLauncherOptions {
   settings: KubernetesSettings;
-  /** Seconds for which a pod may wait for a node, a disk or an image. */
+  /** Seconds for which a pod may wait for a node, a disk or an image, and a job for an API server that answers to take it. */
   pendingSeconds: number;
   /** Reads the certificates (PEM) that the artifact store is checked with; null where it needs none of its own. */
   readStoreCa: () => Promise<string | null>;
@@ -58,6 +64,8 @@ export class KubernetesJobLauncher extends JobLauncher {
   private readonly pods: ResourceWatch<Pod>;
   private readonly claims: ResourceWatch<PersistentVolumeClaim>;
   private readonly services: ResourceWatch<Service>;
+  private readonly failures: LaunchFailures;
+  private mesh: { rules: Resource<DestinationRule> | null; until: number } = { rules: null, until: 0 };
   private listener: () => void = () => {};
   private stopped = false;
 
@@ -66,6 +74,7 @@ export class KubernetesJobLauncher extends JobLauncher {
     private readonly options: KubernetesLauncherOptions,
   ) {
     super();
+    this.failures = new LaunchFailures(options.settings.namespace, options.pendingSeconds);
     const onChange = () => this.listener();
     this.jobs = new ResourceWatch(client, RESOURCE.job, JOBS_SELECTOR, onChange);
     this.pods = new ResourceWatch(client, RESOURCE.pod, JOBS_SELECTOR, onChange);
@@ -92,10 +101,11 @@ export class KubernetesJobLauncher extends JobLauncher {
       const storeCa = await this.options.readStoreCa();
       const [keys] = await Promise.all([
         this.copySigningKeys(spec, owner),
+        this.make(RESOURCE.secret, specSecretOf(spec, settings, owner)),
         this.make(RESOURCE.configMap, configMapOf(spec, settings, owner, storeCa)),
         this.make(RESOURCE.claim, claimOf(spec, settings, owner)).then((made) => made && this.claims.learn(made)),
         this.make(RESOURCE.service, serviceOf(spec, settings, owner)).then((made) => made && this.services.learn(made)),
-        this.makeDestinationRule(() => destinationRuleOf(spec, settings, owner)),
+        this.findMesh().then((rules) => rules && this.make(rules, destinationRuleOf(spec, settings, owner, rules))),
       ]);
       this.jobs.forget(job.metadata.name);
       const change = { metadata: { annotations: { [KEYS_ANNOTATION]: keys } }, spec: { suspend: false } };
@@ -103,18 +113,18 @@ export class KubernetesJobLauncher extends JobLauncher {
     }, spec.job_id);
   }
 
-  /** What the API server refuses for good is said to the user, and what was made is removed. */
+  /** What the API server refuses for good, or for too long, is said to the user, and what was made is removed. */
   private async refusing(steps: () => Promise<void>, jobId: string): Promise<void> {
     try {
       await steps();
     } catch (error) {
-      if (!(error instanceof KubeFailure) || !isFinal(error.status)) throw error;
-      await this.remove(jobId);
-      throw new LaunchRefused(
-        `Kubernetes refuses the job (${error.status}: ${error.message}): check the role of the server's service account, the quotas of the namespace ${this.options.settings.namespace}, and JOB_POD_SETTINGS`,
-        { cause: error },
-      );
+      const refusal = this.failures.refusalAfter(error, jobId);
+      if (!refusal) throw error;
+      // What goes slowly, goes when the job that ended by this is released.
+      await this.remove(jobId).catch(ignoreNotYet);
+      throw refusal;
     }
+    this.failures.forget(jobId);
   }
 
   private async makeJob(spec: JobSpec): Promise<BatchJob> {
@@ -136,8 +146,13 @@ export class KubernetesJobLauncher extends JobLauncher {
     });
   }
 
-  private async makeDestinationRule(build: () => DestinationRule): Promise<void> {
-    if (await this.client.offers(RESOURCE.destinationRule.api)) await this.make(RESOURCE.destinationRule, build());
+  /** Where the rules of the service mesh are; null where there is none. It does not come and go: the answer counts for a while. */
+  private async findMesh(): Promise<Resource<DestinationRule> | null> {
+    if (Date.now() < this.mesh.until) return this.mesh.rules;
+    const offered = await Promise.all(DESTINATION_RULES.map((rules) => this.client.offers(rules)));
+    const rules = DESTINATION_RULES[offered.indexOf(true)] ?? null;
+    this.mesh = { rules, until: Date.now() + MESH_KNOWN };
+    return rules;
   }
 
   /** Pods have no secrets of another namespace. Returns the name of the copy; null where the job gets none. */
@@ -155,15 +170,12 @@ export class KubernetesJobLauncher extends JobLauncher {
   override async observe(jobId: string): Promise<Observation> {
     const names = namesOf(jobId);
     const [job, claims, pods] = await Promise.all([this.findJob(jobId), this.claims.all(), this.podsOf(jobId)]);
-    const parts = {
-      job,
-      refusal: job && !pods.length ? await this.refusalOf(job) : null,
-      claim: claims.get(names.kubernetes_pvc) ?? null,
-      pods,
-    };
-    const observation = observationOf(parts, new Date(), this.options.pendingSeconds);
+    const parts = { job, claim: claims.get(names.kubernetes_pvc) ?? null, pods };
+    const now = new Date();
+    const warnings = await this.warningsOf(silentPart(parts, now));
+    const observation = observationOf({ ...parts, warnings }, now, this.options.pendingSeconds);
     if (observation.state !== 'running') return observation;
-    const externalIp = await this.externalIpOf(jobId);
+    const externalIp = await this.externalAddressOf(jobId);
     const secret = job?.metadata.annotations?.[KEYS_ANNOTATION];
     return { ...observation, ...(externalIp !== null && { externalIp }), ...(secret && { secret }) };
   }
@@ -177,16 +189,16 @@ export class KubernetesJobLauncher extends JobLauncher {
     return items[0] ?? null;
   }
 
-  /** Why no pod is made of a Job; null while it is not known. */
-  private async refusalOf({ metadata }: BatchJob): Promise<string | null> {
-    if (Date.now() - Date.parse(metadata.creationTimestamp!) < EVENTS_AFTER) return null;
-    const warnings = await this.client.warnings(metadata.name).catch(() => []);
-    return warnings.find(({ reason }) => reason === 'FailedCreate')?.message ?? null;
+  private async warningsOf(part: BatchJob | Pod | null): Promise<Event[]> {
+    if (!part || Date.now() - Date.parse(part.metadata.creationTimestamp!) < EVENTS_AFTER) return [];
+    return this.client.warnings(part.metadata.name).catch(() => []);
   }
 
-  private async externalIpOf(jobId: string): Promise<string | null> {
+  /** Some balancers give a name in place of an address. */
+  private async externalAddressOf(jobId: string): Promise<string | null> {
     const service = (await this.services.all()).get(namesOf(jobId).kubernetes_service);
-    return service?.status?.loadBalancer?.ingress?.[0]?.ip ?? null;
+    const [given] = service?.status?.loadBalancer?.ingress ?? [];
+    return given?.ip ?? given?.hostname ?? null;
   }
 
   private async podsOf(jobId: string): Promise<Pod[]> {
@@ -202,11 +214,15 @@ export class KubernetesJobLauncher extends JobLauncher {
     const pod = await this.podWithLog(jobId, container, follow);
     if (!pod) return;
     let skipped = 0;
-    // There is no way to ask for the part behind an offset.
-    for await (const chunk of this.client.log(pod.metadata.name, container, follow !== null, follow)) {
-      const rest = chunk.subarray(Math.max(0, from - skipped));
-      skipped += chunk.length;
-      if (rest.length) yield rest;
+    try {
+      // There is no way to ask for the part behind an offset.
+      for await (const chunk of this.client.log(pod.metadata.name, container, follow !== null, follow)) {
+        const rest = chunk.subarray(Math.max(0, from - skipped));
+        skipped += chunk.length;
+        if (rest.length) yield rest;
+      }
+    } catch (error) {
+      if (!hasNoLog(error)) throw error;
     }
   }
 
@@ -214,24 +230,26 @@ export class KubernetesJobLauncher extends JobLauncher {
   private async podWithLog(jobId: string, container: string, follow: AbortSignal | null): Promise<Pod | null> {
     for (;;) {
       const goesOn = follow && !follow.aborted && (await this.observe(jobId)).state === 'running';
-      const pod = (await this.podsOf(jobId)).find((candidate) => hasBegun(candidate, container));
+      const pod = (await this.podsOf(jobId)).find((candidate) => begunIn(candidate).includes(container));
       if (pod || !goesOn) return pod ?? null;
       await sleep(INTERVAL);
     }
   }
 
   override async release(jobId: string): Promise<void> {
-    await this.endPods(jobId);
+    const { items: pods } = await this.client.list(RESOURCE.pod, selectorOf(jobId));
+    if (pods.some((pod) => begunIn(pod).length)) await this.endPods(pods);
+    else await this.deleteJob(jobId);
     const { kubernetes_service, kubernetes_pvc } = namesOf(jobId);
     await this.client.delete(RESOURCE.service, kubernetes_service);
     await this.client.delete(RESOURCE.claim, kubernetes_pvc);
-    if (await this.client.offers(RESOURCE.destinationRule.api))
-      await this.client.delete(RESOURCE.destinationRule, kubernetes_service);
+    const rules = await this.findMesh();
+    if (rules) await this.client.delete(rules, kubernetes_service);
   }
 
   /** Has the nodes end what runs. Pods stay with their logs, which those that are deleted do not. */
-  private async endPods(jobId: string): Promise<void> {
-    for (const { metadata, status } of await this.podsOf(jobId)) {
+  private async endPods(pods: readonly Pod[]): Promise<void> {
+    for (const { metadata, status } of pods) {
       if (['Succeeded', 'Failed'].includes(status?.phase ?? '')) continue;
       await this.client
         .patch(RESOURCE.pod, metadata.name, { spec: { activeDeadlineSeconds: 1 } })
@@ -241,11 +259,16 @@ export class KubernetesJobLauncher extends JobLauncher {
     }
   }
 
-  /** Deletes all parts again and again until none is left; where the cluster takes longer, it rejects and is called again. */
+  /** What no node has begun has no log, and nothing else would ever end it: the deadline of a pod is kept by its node. */
+  private async deleteJob(jobId: string): Promise<void> {
+    for (const name of jobNames(jobId)) await this.client.delete(RESOURCE.job, name);
+  }
+
+  /** Deletes all parts again and again until none is left, or the cluster takes longer. */
   override async remove(jobId: string): Promise<void> {
     for (const deadline = Date.now() + PATIENCE; ; await sleep(INTERVAL)) {
       if (!(await this.deleteParts(jobId))) break;
-      if (Date.now() > deadline) throw new Error('Kubernetes has not yet removed all parts of the job');
+      if (Date.now() > deadline) throw new NotYet('Kubernetes has not yet removed all parts of the job');
     }
     this.forget(jobId);
   }
@@ -259,14 +282,15 @@ export class KubernetesJobLauncher extends JobLauncher {
       [RESOURCE.claim, names.kubernetes_pvc],
       [RESOURCE.configMap, names.kubernetes_configmap],
     ];
-    if (await this.client.offers(RESOURCE.destinationRule.api))
-      parts.push([RESOURCE.destinationRule, names.kubernetes_service]);
+    const rules = await this.findMesh();
+    if (rules) parts.push([rules, names.kubernetes_service]);
     const left = await Promise.all(parts.map(([resource, name]) => this.client.delete(resource, name)));
     const { items } = await this.client.list(RESOURCE.pod, selectorOf(jobId));
     return left.includes(true) || items.length > 0;
   }
 
   private forget(jobId: string): void {
+    this.failures.forget(jobId);
     const names = namesOf(jobId);
     for (const name of jobNames(jobId)) this.jobs.forget(name);
     this.claims.forget(names.kubernetes_pvc);
@@ -323,13 +347,18 @@ function jobIdOf({ metadata }: KubeObject): string | null {
   return metadata.labels?.[JOB_LABEL] ?? null;
 }
 
-/** What another try cannot change: the request is wrong, or is not allowed. */
-function isFinal(status: number | null): boolean {
-  return status !== null && [400, 403, 413, 422].includes(status);
+function ignoreNotYet(error: unknown): void {
+  if (!(error instanceof NotYet)) throw error;
 }
 
-function hasBegun({ status }: Pod, container: string): boolean {
-  const all = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
-  const state = all.find(({ name }) => name === container)?.state;
-  return Boolean(state?.running ?? state?.terminated);
+/** The containers of an evicted or lost pod end without having been there, and a pod may go at any time: they have no log then. */
+function hasNoLog(error: unknown): boolean {
+  return error instanceof KubeFailure && (error.status === 400 || error.status === 404);
+}
+
+/** Names of the containers of a pod that have begun. */
+function begunIn(pod: Pod): string[] {
+  return statusesOf(pod)
+    .filter(({ state }) => state?.running ?? state?.terminated)
+    .map(({ name }) => name);
 }

@@ -152,7 +152,7 @@ export interface PodSpec {
   containers: Container[];
   volumes: {
     name: string;
-    configMap?: { name: string };
+    projected?: { sources: ({ secret: { name: string } } | { configMap: { name: string } })[] };
     secret?: { secretName: string; optional: boolean };
     persistentVolumeClaim?: { claimName: string };
   }[];
@@ -165,7 +165,7 @@ export interface ContainerStatus {
   state?: {
     waiting?: { reason?: string; message?: string };
     running?: { startedAt?: string };
-    terminated?: { exitCode: number; signal?: number; reason?: string; message?: string };
+    terminated?: { exitCode: number; signal?: number; reason?: string; message?: string; finishedAt?: string };
   };
 }
 
@@ -186,6 +186,8 @@ export interface Event extends KubeObject {
   type: 'Normal' | 'Warning';
   reason?: string;
   message?: string;
+  /** When it was said last; many times make one event. */
+  lastTimestamp?: string;
 }
 
 /** A kind of object by its name in urls. */
@@ -210,5 +212,9 @@ export const RESOURCE = {
   service: resource<Service>('/api/v1', 'services'),
   claim: resource<PersistentVolumeClaim>('/api/v1', 'persistentvolumeclaims'),
   event: resource<Event>('/api/v1', 'events'),
-  destinationRule: resource<DestinationRule>('/apis/networking.istio.io/v1', 'destinationrules'),
 };
+
+/** The same rules, as Istio has offered them since 1.22 and before; the first that a cluster has is taken. */
+export const DESTINATION_RULES = ['v1', 'v1beta1'].map((version) =>
+  resource<DestinationRule>(`/apis/networking.istio.io/${version}`, 'destinationrules'),
+);

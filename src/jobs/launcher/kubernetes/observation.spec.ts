@@ -1,5 +1,5 @@
 import { type JobParts, observationOf } from './observation.js';
-import type { BatchJob, Condition, ContainerStatus, Pod } from './objects.js';
+import type { BatchJob, Condition, ContainerStatus, Event, Pod } from './objects.js';
 
 const NOW = new Date('2026-11-24T12:00:00Z');
 const secondsAgo = (seconds: number) => new Date(NOW.getTime() - seconds * 1000).toISOString();
@@ -30,6 +30,14 @@ const ended = (exitCode: number, reason: string) =>
 const pending = (containerStatuses: ContainerStatus[], scheduled: Condition = isTrue('PodScheduled')) =>
   pod({ phase: 'Pending', conditions: [scheduled], containerStatuses });
 const waiting = (reason: string, message = 'why') => [container('sshd', { waiting: { reason, message } })];
+
+const warning = (reason: string, message: string, seconds = 1): Event => ({
+  metadata: { name: 'w' },
+  type: 'Warning',
+  reason,
+  message,
+  lastTimestamp: secondsAgo(seconds),
+});
 
 describe('observationOf', () => {
   it('knows what was never launched, and what stands still', () => {
@@ -150,11 +158,99 @@ describe('observationOf', () => {
       /kubectl describe pod/,
     ],
     ['a pod', {}, /made no pod/, /quota.*JOB_KATA_RUNTIME/],
-    ['a pod', { refusal: 'exceeded quota: ims' }, /makes no pod.*exceeded quota: ims/, /quota/],
+    [
+      'a pod',
+      { warnings: [warning('FailedCreate', 'exceeded quota: ims')] },
+      /makes no pod.*exceeded quota: ims/,
+      /quota/,
+    ],
+    ...(['FailedMount', 'FailedAttachVolume'] as const).map((reason): [string, Partial<JobParts>, RegExp, RegExp] => [
+      `a volume (${reason})`,
+      {
+        pods: [pending([])],
+        warnings: [warning('BackOff', 'no matter'), warning(reason, 'MountVolume.SetUp failed for volume "work"')],
+      },
+      new RegExp(`cannot prepare the pod.*${reason}: MountVolume.SetUp failed for volume "work"`),
+      /JOB_STORAGE_CLASS/,
+    ]),
+    [
+      'a sandbox',
+      { pods: [pending([])], warnings: [warning('FailedCreatePodSandBox', 'no runtime for "kata" is configured')] },
+      /no runtime for "kata"/,
+      /JOB_KATA_RUNTIME/,
+    ],
   ])('waits for %s, and not for ever', (_, parts, waits, change) => {
     expect(observe(parts)).toEqual({ state: 'running', waits: expect.stringMatching(waits) });
     expect(observe(parts, 5)).toEqual({ state: 'ended', reason: expect.stringMatching(waits) });
     expect(observe(parts, 5)).toEqual({ state: 'ended', reason: expect.stringMatching(change) });
+  });
+
+  it('ends a job whose Job stays suspended, however long it ran before', () => {
+    const suspendedFor = (seconds: number) => {
+      const condition: Condition = { ...isTrue('Suspended'), lastTransitionTime: secondsAgo(seconds) };
+      return observe({
+        job: {
+          metadata: { name: 'j', creationTimestamp: secondsAgo(3600) },
+          spec: { ...JOB.spec, suspend: true },
+          status: { conditions: [condition] },
+        },
+      });
+    };
+    expect(suspendedFor(50)).toEqual({ state: 'running', waits: expect.stringContaining('suspended') });
+    expect(suspendedFor(70)).toEqual({
+      state: 'ended',
+      reason: expect.stringMatching(/suspended.*JOB_PENDING_SECONDS/),
+    });
+  });
+
+  describe('a pod whose init containers take longer than a pod may wait', () => {
+    const HOURS = 3600;
+    const building = (inits: ContainerStatus['state'][], sidecar: ContainerStatus['state'], sshd = sidecar) =>
+      pod(
+        {
+          phase: 'Pending',
+          conditions: [isTrue('PodScheduled')],
+          initContainerStatuses: inits.map((state, index) => container(`init-${index}`, state)),
+          containerStatuses: [container('buildenv-sidecar', sidecar), container('sshd', sshd)],
+        },
+        { creationTimestamp: secondsAgo(2 * HOURS) },
+      );
+    const endedWell = (seconds: number) => ({
+      terminated: { exitCode: 0, reason: 'Completed', finishedAt: secondsAgo(seconds) },
+    });
+    const PREPARED = { waiting: { reason: 'PodInitializing' } };
+
+    it('runs while one of them does', () => {
+      const pods = [building([endedWell(1.5 * HOURS), { running: {} }], PREPARED)];
+      expect(observe({ pods })).toEqual({ state: 'running' });
+    });
+
+    it('has its time to wait anew when they have ended', () => {
+      const { state: pulling } = waiting('ImagePullBackOff')[0]!;
+      const waitsSince = (seconds: number) =>
+        observe({ pods: [building([endedWell(1.5 * HOURS), endedWell(seconds)], { running: {} }, pulling)] });
+      expect(waitsSince(50)).toEqual({ state: 'running', waits: expect.stringContaining('cannot be pulled') });
+      expect(waitsSince(70)).toEqual({ state: 'ended', reason: expect.stringContaining('cannot be pulled') });
+    });
+
+    it('ends where one of them fails', () => {
+      const failed = { terminated: { exitCode: 3, reason: 'Error', finishedAt: secondsAgo(1) } };
+      expect(observe({ pods: [building([endedWell(HOURS), failed], PREPARED)] })).toEqual({
+        state: 'ended',
+        reason: expect.stringContaining('init-1 ended with code 3'),
+      });
+    });
+  });
+
+  it('says no more what a node has overcome, nor what keeps no pod from its begin', () => {
+    const overcome = warning('FailedMount', 'timed out', 200);
+    expect(observe({ pods: [pending([])], warnings: [overcome] })).toEqual({
+      state: 'running',
+      waits: expect.stringContaining('is preparing'),
+    });
+    expect(observe({ pods: [pod({ phase: 'Running' })], warnings: [warning('FailedMount', 'x')] })).toEqual({
+      state: 'running',
+    });
   });
 
   it('does not mind that a claim is unbound until its pod has a node', () => {

@@ -1,14 +1,17 @@
 import type { Observation } from '../job-launcher.js';
-import type { BatchJob, Condition, ContainerStatus, PersistentVolumeClaim, Pod } from './objects.js';
+import type { BatchJob, Condition, ContainerStatus, Event, PersistentVolumeClaim, Pod } from './objects.js';
 
 /** What a cluster has of one job. */
 export interface JobParts {
   job: BatchJob | null;
   pods: readonly Pod[];
   claim: PersistentVolumeClaim | null;
-  /** What the cluster says of a Job that has no pod. */
-  refusal?: string | null;
+  /** What the cluster warns of: of the Job where it has no pod, of the pod where a node prepares it. */
+  warnings?: readonly Event[];
 }
+
+/** Seconds after which a warning that was not repeated counts as overcome: those that last are repeated every two minutes or sooner. */
+const WARNED = 180;
 
 const conditionOf = (conditions: readonly Condition[] | undefined, type: string) =>
   conditions?.find((condition) => condition.type === type && condition.status === 'True') ?? null;
@@ -23,13 +26,27 @@ function brief(message: string | undefined): string {
  * What the state of a job's parts means for the job. Pure.
  * @param pendingSeconds for how long a pod may wait for what it needs
  */
-export function observationOf({ job, pods, claim, refusal }: JobParts, now: Date, pendingSeconds: number): Observation {
+export function observationOf(parts: JobParts, now: Date, pendingSeconds: number): Observation {
+  const { job, pods, claim, warnings = [] } = parts;
   if (!job) return { state: 'absent' };
   if (job.metadata.deletionTimestamp) return ended('its Kubernetes Job was deleted. Start the job again.');
-  if (job.spec.suspend) return { state: 'running', waits: 'its Kubernetes Job is suspended' };
-  const pod = pods.toSorted((one, other) => ageOf(one, now) - ageOf(other, now))[0];
-  const isOverdue = ageOf(pod ?? job, now) > pendingSeconds;
-  return pod ? podObservation(pod, claim, isOverdue) : observationWithoutPod(job, isOverdue, refusal ?? null);
+  if (job.spec.suspend) return suspendedObservation(job, now, pendingSeconds);
+  const pod = newestOf(pods, now);
+  const isOverdue = (pod ? waitOf(pod, now) : ageOf(job, now)) > pendingSeconds;
+  if (!pod) return observationWithoutPod(job, isOverdue, warnings);
+  const lasting = warnings.filter(({ lastTimestamp }) => !lastTimestamp || secondsSince(lastTimestamp, now) < WARNED);
+  return podObservation(pod, claim, isOverdue, lasting);
+}
+
+/** The part of a job that does not itself tell why it does not go on, so that the cluster has to be asked for its warnings; null where there is none. */
+export function silentPart({ job, pods, claim }: JobParts, now: Date): BatchJob | Pod | null {
+  const pod = newestOf(pods, now);
+  if (!pod) return job;
+  return obstacleOf(pod, claim, [])?.isUnnamed ? pod : null;
+}
+
+function newestOf(pods: readonly Pod[], now: Date): Pod | undefined {
+  return pods.toSorted((one, other) => ageOf(one, now) - ageOf(other, now))[0];
 }
 
 function ended(reason: string | null): Observation {
@@ -38,16 +55,35 @@ function ended(reason: string | null): Observation {
 
 /** Seconds since an object was made. */
 function ageOf({ metadata }: { metadata: { creationTimestamp?: string } }, now: Date): number {
-  return (now.getTime() - Date.parse(metadata.creationTimestamp ?? now.toISOString())) / 1000;
+  return secondsSince(metadata.creationTimestamp ?? now.toISOString(), now);
 }
 
-function observationWithoutPod({ status }: BatchJob, isOverdue: boolean, refusal: string | null): Observation {
+function secondsSince(time: string, now: Date): number {
+  return (now.getTime() - Date.parse(time)) / 1000;
+}
+
+/** Seconds for which a pod has waited, if it waits: those in which its init containers ran are not among them. */
+function waitOf(pod: Pod, now: Date): number {
+  const ends = (pod.status?.initContainerStatuses ?? []).map(({ state }) => state?.terminated?.finishedAt);
+  return Math.min(ageOf(pod, now), ...ends.filter((end) => end !== undefined).map((end) => secondsSince(end, now)));
+}
+
+/** A Job is made at rest and let go at once; whoever suspends it later has its pod deleted, and the shell with it. */
+function suspendedObservation(job: BatchJob, now: Date, pendingSeconds: number): Observation {
+  const since = conditionOf(job.status?.conditions, 'Suspended')?.lastTransitionTime;
+  const waits = 'its Kubernetes Job is suspended';
+  if ((since ? secondsSince(since, now) : ageOf(job, now)) <= pendingSeconds) return { state: 'running', waits };
+  return ended(`${waits}, and was not resumed in time (JOB_PENDING_SECONDS). Start the job again.`);
+}
+
+function observationWithoutPod({ status }: BatchJob, isOverdue: boolean, warnings: readonly Event[]): Observation {
   if (conditionOf(status?.conditions, 'Complete')) return ended(null);
   const failure = conditionOf(status?.conditions, 'Failed') ?? conditionOf(status?.conditions, 'FailureTarget');
   if (failure?.reason === 'DeadlineExceeded') return ended(REASON.deadline);
   if (failure) return ended(REASON.podDeleted);
+  const refusal = warnings.find(({ reason }) => reason === 'FailedCreate');
   const waits = refusal
-    ? `Kubernetes makes no pod of the job (${brief(refusal)})`
+    ? `Kubernetes makes no pod of the job (${brief(refusal.message)})`
     : 'Kubernetes has made no pod of the job yet';
   return isOverdue ? ended(`${waits}. ${NO_POD}`) : { state: 'running', waits };
 }
@@ -77,7 +113,12 @@ const DISRUPTIONS: Readonly<Record<string, string>> = {
   DeadlineExceeded: REASON.deadline,
 };
 
-function podObservation(pod: Pod, claim: PersistentVolumeClaim | null, isOverdue: boolean): Observation {
+function podObservation(
+  pod: Pod,
+  claim: PersistentVolumeClaim | null,
+  isOverdue: boolean,
+  warnings: readonly Event[],
+): Observation {
   const { status = {}, metadata } = pod;
   const disruption = disruptionOf(pod);
   if (disruption) return ended(disruption);
@@ -87,7 +128,7 @@ function podObservation(pod: Pod, claim: PersistentVolumeClaim | null, isOverdue
   if (status.phase === 'Succeeded') return ended(null);
   if (status.phase === 'Failed')
     return ended(`its pod failed (${brief(status.message ?? status.reason)}). Start the job again.`);
-  const waits = obstacleOf(pod, claim);
+  const waits = obstacleOf(pod, claim, warnings);
   if (!waits) return { state: 'running' };
   return isOverdue || waits.forGood ? ended(`${waits.what}. ${waits.change}`) : { state: 'running', waits: waits.what };
 }
@@ -99,7 +140,8 @@ function disruptionOf({ status }: Pod): string | null {
   return DISRUPTIONS[target?.reason ?? ''] ?? DISRUPTIONS[status?.reason ?? ''] ?? null;
 }
 
-function statusesOf({ status }: Pod): ContainerStatus[] {
+/** All containers of a pod, in the order in which they begin. */
+export function statusesOf({ status }: Pod): ContainerStatus[] {
   return [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
 }
 
@@ -120,17 +162,21 @@ interface Obstacle {
   change: string;
   /** Waiting does not help. */
   forGood?: boolean;
+  /** Nothing tells yet why it takes so long. */
+  isUnnamed?: boolean;
 }
 
-function obstacleOf(pod: Pod, claim: PersistentVolumeClaim | null): Obstacle | null {
-  if (pod.status?.phase !== 'Pending') return null;
+function obstacleOf(pod: Pod, claim: PersistentVolumeClaim | null, warnings: readonly Event[]): Obstacle | null {
+  // A pod whose init containers work is pending too.
+  if (pod.status?.phase !== 'Pending' || pod.status.initContainerStatuses?.some(({ state }) => state?.running))
+    return null;
   const scheduled = pod.status.conditions?.find(({ type }) => type === 'PodScheduled');
   // A claim may stay unbound until its pod has a node, by the choice of its storage class: what the scheduler says comes first then.
   if (claim?.status?.phase !== 'Bound' && (!scheduled || /volume|claim/i.test(scheduled.message ?? '')))
     return claimObstacle(claim, scheduled);
   if (scheduled?.status !== 'True') return schedulingObstacle(scheduled);
   const waiting = statusesOf(pod).find(({ state }) => state?.waiting?.reason && state.waiting.message);
-  return waiting ? containerObstacle(waiting) : startObstacle();
+  return waiting ? containerObstacle(waiting) : startObstacle(warnings);
 }
 
 function claimObstacle(claim: PersistentVolumeClaim | null, scheduled: Condition | undefined): Obstacle {
@@ -149,10 +195,26 @@ function schedulingObstacle(scheduled: Condition | undefined): Obstacle {
   };
 }
 
-function startObstacle(): Obstacle {
+/** What keeps a node from preparing a pod, by the reason of a warning, and what to change. */
+const PREPARATION: Readonly<Record<string, string>> = {
+  FailedMount: 'Look at the volume of the job and at its storage class (JOB_STORAGE_CLASS), and start the job again.',
+  FailedAttachVolume:
+    'Look at the volume of the job and at its storage class (JOB_STORAGE_CLASS), and start the job again.',
+  FailedCreatePodSandBox:
+    'Look at the runtime class (JOB_KATA_RUNTIME, JOB_AARCH64_RUNTIME) and at the network of the node, and start the job again.',
+};
+
+function startObstacle(warnings: readonly Event[]): Obstacle {
+  const warning = warnings.find(({ reason }) => reason && PREPARATION[reason]);
+  if (warning)
+    return {
+      what: `the node cannot prepare the pod of the job (${warning.reason}: ${brief(warning.message)})`,
+      change: PREPARATION[warning.reason!]!,
+    };
   return {
     what: 'the node is preparing the pod of the job',
     change: 'It did not come to an end: `kubectl describe pod` tells what the node lacks. Start the job again.',
+    isUnnamed: true,
   };
 }
 

@@ -4,7 +4,7 @@ import { SPEC_FILE } from '../../../protocol/signals.js';
 import { CONTAINER_OF_PHASE } from '../container-names.js';
 import { LaunchRefused } from '../job-launcher.js';
 import { planPhases } from '../phase-plan.js';
-import { resourceNames, signingKeysName } from '../resource-names.js';
+import { resourceNames, signingKeysName, specSecretName } from '../resource-names.js';
 import type {
   BatchJob,
   ConfigMap,
@@ -16,6 +16,7 @@ import type {
   PersistentVolumeClaim,
   PodSpec,
   PullPolicy,
+  Resource,
   Resources,
   Secret,
   SecurityContext,
@@ -118,8 +119,18 @@ export function ownerOf({ metadata }: BatchJob): OwnerReference {
   return { apiVersion: 'batch/v1', kind: 'Job', name: metadata.name, uid: metadata.uid! };
 }
 
+/** What the worker is told. Whoever may look at what runs in the namespace may not have the token of a job. */
+export function specSecretOf(spec: JobSpec, settings: KubernetesSettings, owner: OwnerReference): Secret {
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: metadataOf(spec, specSecretName(spec.job_id), settings, owner),
+    data: { [SPEC_FILE]: Buffer.from(JSON.stringify(spec, null, 2)).toString('base64') },
+  };
+}
+
 /**
- * What the worker reads.
+ * What is no secret: the key that opens the shell, for operators, and what the worker trusts.
  * @param storeCa certificates (PEM) with which the artifact store is checked, where the site names some
  */
 export function configMapOf(
@@ -133,7 +144,6 @@ export function configMapOf(
     kind: 'ConfigMap',
     metadata: metadataOf(spec, resourceNames(spec.job_id, spec.job_type).kubernetes_configmap, settings, owner),
     data: {
-      [SPEC_FILE]: JSON.stringify(spec, null, 2),
       authorized_keys: spec.public_key,
       ...(storeCa !== null && { [STORE_CA_FILE]: storeCa }),
     },
@@ -193,9 +203,14 @@ export function serviceOf(spec: JobSpec, settings: KubernetesSettings, owner: Ow
 }
 
 /** Has the service mesh leave connections to the shell alone: ssh brings its own encryption. */
-export function destinationRuleOf(spec: JobSpec, settings: KubernetesSettings, owner: OwnerReference): DestinationRule {
+export function destinationRuleOf(
+  spec: JobSpec,
+  settings: KubernetesSettings,
+  owner: OwnerReference,
+  { api }: Resource<DestinationRule>,
+): DestinationRule {
   return {
-    apiVersion: 'networking.istio.io/v1',
+    apiVersion: api.replace('/apis/', ''),
     kind: 'DestinationRule',
     metadata: metadataOf(spec, resourceNames(spec.job_id, spec.job_type).kubernetes_service, settings, owner),
     spec: { host: clusterHost(spec.job_id, settings), trafficPolicy: { tls: { mode: 'DISABLE' } } },
@@ -244,7 +259,15 @@ function podOf(spec: JobSpec, settings: KubernetesSettings): PodSpec {
     affinity: spreadOverHosts(),
     ...containersOf(spec, settings),
     volumes: [
-      { name: 'spec', configMap: { name: names.kubernetes_configmap } },
+      {
+        name: 'spec',
+        projected: {
+          sources: [
+            { secret: { name: specSecretName(spec.job_id) } },
+            { configMap: { name: names.kubernetes_configmap } },
+          ],
+        },
+      },
       { name: 'work', persistentVolumeClaim: { claimName: names.kubernetes_pvc } },
       ...(spec.job_type === 'create'
         ? [{ name: 'keys', secret: { secretName: signingKeysName(spec.job_id), optional: true } }]

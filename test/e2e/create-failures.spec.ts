@@ -44,6 +44,11 @@ describe('KIWI-NG refuses, and the job says why in its words:', () => {
       /^the image could not be built: KiwiScriptFailed: config\.sh failed/,
     ],
     [
+      'a script tells what no record can hold',
+      () => ({ files: { 'config.sh': "#!/bin/sh\nprintf 'a\\0\\033[31mb \\360\\237\\230' >&2\nexit 1\n" } }),
+      /^the image could not be built: KiwiScriptFailed: config\.sh failed with: ab \uFFFD/,
+    ],
+    [
       'the last script of the recipe fails',
       () => ({ files: { 'images.sh': '#!/bin/sh\nexit 1\n' } }),
       /^the image could not be built: KiwiScriptFailed: images\.sh failed/,

@@ -1,4 +1,5 @@
 import type { JobProgress } from '../../protocol/job-report.js';
+import { clip } from '../tellable-reason.js';
 
 /** A record of KIWI-NG's log: level, time where it has one, text. */
 const RECORD = /^\[ (DEBUG|INFO|WARNING|ERROR)\s*\]: (?:\d\d:\d\d:\d\d \| )?(.*)$/;
@@ -76,7 +77,7 @@ export class KiwiOutput {
     const places = told[0]!.startsWith('KiwiDescriptionInvalid') ? this.places.slice(0, MAX_PLACES) : [];
     const whole = [told.join(' '), ...(places.length ? [`(${places.join('; ')})`] : [])].join(' ');
     const visible = hidden.reduce((text, prefix) => text.replaceAll(prefix, ''), withoutPasswords(whole));
-    return visible.length > MAX_REASON ? `${visible.slice(0, MAX_REASON)}…` : visible;
+    return clip(visible, MAX_REASON);
   }
 }
 

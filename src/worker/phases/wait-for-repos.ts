@@ -2,6 +2,7 @@ import type { CreateSpec } from '../../protocol/job-spec.js';
 import { JobFailure } from '../job-failure.js';
 import { readDescription, type Repository, tellable } from '../recipe/recipe-description.js';
 import { probe } from '../repository-probe.js';
+import { clip } from '../tellable-reason.js';
 import type { PhaseContext } from './phase.js';
 
 /** Milliseconds between two questions: at first, and at most. */
@@ -53,13 +54,17 @@ async function askAll(
   return answers.filter((one): one is Missing => one.answer !== null);
 }
 
-/** Repositories that a reason names at most. */
+/** Repositories that a reason names at most, and characters of what recipes say of each. */
 const NAMED = 5;
+const WORDS = 200;
 
 function describeAll(missing: readonly Missing[]): string {
   const named = missing
     .slice(0, NAMED)
-    .map(({ repository: { name, probe: url }, answer }) => `${name} (${tellable(url)}) ${answer}`);
+    .map(
+      ({ repository: { name, probe: url }, answer }) =>
+        `${clip(name, WORDS)} (${clip(tellable(url), WORDS)}) ${answer}`,
+    );
   return [...named, ...(missing.length > NAMED ? [`and ${missing.length - NAMED} more`] : [])].join('; ');
 }
 

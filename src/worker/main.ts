@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import type { ArtifactStore } from '../artifacts/artifact-store.js';
 import type { CreatePhase, CreateSpec, CustomizePhase, CustomizeSpec, PhaseName } from '../protocol/job-spec.js';
 import { SystemCommands } from './commands.js';
-import { readWorkerConfig, type WorkerConfig } from './config.js';
+import { type Place, readWorkerConfig, type WorkerConfig } from './config.js';
 import { Disk } from './disk.js';
 import { provideEmulator } from './emulation.js';
 import { failureReason } from './failure-reason.js';
@@ -61,7 +61,7 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
       commands,
       ims,
       openStore: () => (opened ??= openStore(phase, store)),
-      disk: new Disk(directory.handOver, diskReserve),
+      disk: new Disk(directory.handOver, diskReserve, place),
       log,
       get kiwiDirectory() {
         if (!config.kiwiDirectory) throw new Error(`the phase ${phase} was given no place for KIWI-NG`);
@@ -72,7 +72,7 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
     log('done', { phase });
     return 0;
   } catch (error) {
-    if (!(error instanceof JobIsOver)) return fail(error, phase, ims);
+    if (!(error instanceof JobIsOver)) return fail(error, phase, place, ims);
     log('the job ended meanwhile', { phase });
     return 0;
   }
@@ -85,8 +85,8 @@ async function openStore(phase: PhaseName, store: WorkerConfig['store']): Promis
 }
 
 /** Says why a phase failed: to the log, and to the server. */
-async function fail(error: unknown, phase: PhaseName, ims: ImsClient): Promise<number> {
-  const status_reason = failureReason(error, phase);
+async function fail(error: unknown, phase: PhaseName, place: Place, ims: ImsClient): Promise<number> {
+  const status_reason = failureReason(error, phase, place);
   log('failed', { phase, reason: status_reason });
   if (!(error instanceof JobFailure)) process.stdout.write(`${error instanceof Error ? error.stack : String(error)}\n`);
   if (error instanceof ImsUnreachable) return 1;

@@ -94,6 +94,16 @@ describe('KIWI-NG refuses, and the job says why in its words:', () => {
   );
 });
 
+it('neither the log nor the reason of a build tells how it may read its repositories', async () => {
+  const secret = `${site.repository.url.replace('//', '//me:hidden@')}/?token=hidden`;
+  const { id } = await site.startJob(await site.addRecipe({ values: site.valuesOf(secret, 'no-such-package') }));
+  const { status_reason } = await site.system.waitFor(id, 'error');
+  expect(status_reason).toMatch(/'no-such-package'/);
+  const log = await site.system.jobLog(id);
+  expect(log).toContain(`${site.repository.url}/?…`);
+  expect(`${log}${status_reason}`).not.toContain('hidden');
+}, 90_000);
+
 describe('the recipe is refused:', () => {
   it.each<[what: string, recipe: RecipeUnderTest, reason: RegExp]>([
     [

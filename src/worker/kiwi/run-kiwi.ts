@@ -5,8 +5,9 @@ import type { JobProgress } from '../../protocol/job-report.js';
 import { JobFailure } from '../job-failure.js';
 import { JobIsOver } from '../ims-client.js';
 import type { PhaseContext } from '../phases/phase.js';
+import { withoutCredentials } from '../without-credentials.js';
 import { BUILD_PLACE, OWN_NAMESPACES } from './build-place.js';
-import { KiwiOutput, withoutPasswords } from './kiwi-output.js';
+import { KiwiOutput } from './kiwi-output.js';
 
 /** Milliseconds between two looks at the disk. */
 const DISK_INTERVAL = 2000;
@@ -88,9 +89,9 @@ function failed(output: KiwiOutput, code: number | null, signal: string | null):
   return new JobFailure(`the image could not be built: ${reason}`);
 }
 
-/** A line of the log as KIWI-NG printed it, but for what would change the terminal of its reader, and passwords. */
+/** A line of the log as KIWI-NG printed it, but for what would change the terminal of its reader, and credentials. */
 function print(line: string): void {
-  const text = withoutPasswords(line.replaceAll('\r', '\n')).replace(/[^\P{Cc}\n\t]/gu, '');
+  const text = withoutCredentials(line.replaceAll('\r', '\n')).replace(/[^\P{Cc}\n\t]/gu, '');
   if (text.trim()) process.stdout.write(`${text.trim()}\n`);
 }
 

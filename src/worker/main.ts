@@ -4,7 +4,7 @@ import type { CreatePhase, CreateSpec, CustomizePhase, CustomizeSpec, PhaseName 
 import { SystemCommands } from './commands.js';
 import { type Place, readWorkerConfig, type WorkerConfig } from './config.js';
 import { Disk } from './disk.js';
-import { provideEmulator } from './emulation.js';
+import { providePrograms } from './emulation.js';
 import { failureReason } from './failure-reason.js';
 import { HttpImsClient, type ImsClient, ImsUnreachable, JobIsOver } from './ims-client.js';
 import { JobDirectory } from './job-directory.js';
@@ -30,9 +30,6 @@ const CREATE: Record<CreatePhase, CreatePhaseRun> = {
   finish: finishBuild,
 };
 
-/** Phases that run programs of the image. */
-const WITH_PROGRAMS: ReadonlySet<PhaseName> = new Set(['build-image', 'shell']);
-
 const log = lineLog((line) => process.stdout.write(line));
 
 /** Runs what a phase is for jobs of this type. The context is handed on as it is: what a launcher did not give is missed only where it is used. */
@@ -53,7 +50,7 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
   const commands = new SystemCommands();
   let opened: Promise<ArtifactStore> | null = null;
   try {
-    if (config.emulation && WITH_PROGRAMS.has(phase)) await provideEmulator(job.arch, commands);
+    await providePrograms(phase, job, { emulation: config.emulation, directory: directory.handOver, commands });
     await runPhase(phase, {
       job,
       place,

@@ -71,7 +71,6 @@ async function openLocal(
     workerMain,
     workerEnvironment: {},
     maxRunning: SUITE_LIMITS.maxRunning,
-    emulation: false,
     ports: { first, last: first + SUITE_LIMITS.ports - 1 },
     listenAddress: '127.0.0.1',
     host: '127.0.0.1',

@@ -1,3 +1,4 @@
+import type { Arch } from '../../../protocol/arch.js';
 import { linkedPaths, POD_PATHS } from '../../../protocol/pod-paths.js';
 import type { JobSpec, PhaseName } from '../../../protocol/job-spec.js';
 import { SPEC_FILE } from '../../../protocol/signals.js';
@@ -241,7 +242,7 @@ function podOf(spec: JobSpec, settings: KubernetesSettings): PodSpec {
     ...(pod.tolerations && { tolerations: pod.tolerations }),
     ...(pod.imagePullSecrets && { imagePullSecrets: pod.imagePullSecrets }),
     ...(!spec.require_dkms && { securityContext: { seccompProfile: { type: 'RuntimeDefault' } } }),
-    affinity: spreadOverHosts(),
+    affinity: { ...spreadOverHosts(), ...preferOwnNodes(spec) },
     ...containersOf(spec, settings),
     volumes: [
       { name: 'spec', configMap: { name: names.kubernetes_configmap } },
@@ -260,7 +261,17 @@ function runtimeClassOf({ require_dkms, arch }: JobSpec, settings: KubernetesSet
   return runtimeClassName ? { runtimeClassName } : {};
 }
 
-function spreadOverHosts(): PodSpec['affinity'] {
+/** Names that Kubernetes has for architectures. */
+const ARCH_OF_NODES: Record<Arch, string> = { x86_64: 'amd64', aarch64: 'arm64' };
+
+/** Programs of the image run by themselves on nodes of its kind; on others they may be emulated, or none may be run at all. */
+function preferOwnNodes({ arch }: JobSpec): Pick<PodSpec['affinity'], 'nodeAffinity'> {
+  const isOwn = { key: 'kubernetes.io/arch', operator: 'In' as const, values: [ARCH_OF_NODES[arch]] };
+  const preference = { matchExpressions: [isOwn] };
+  return { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, preference }] } };
+}
+
+function spreadOverHosts(): Pick<PodSpec['affinity'], 'podAntiAffinity'> {
   const podAffinityTerm = { topologyKey: 'kubernetes.io/hostname', labelSelector: { matchLabels: MARKS } };
   return { podAntiAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 1, podAffinityTerm }] } };
 }
@@ -324,11 +335,15 @@ function environmentOf(phase: PhaseName, spec: JobSpec, settings: KubernetesSett
     { name: 'AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED', value: 'true' },
     // Threads that compress; without a limit this is what the node has. Node reads it before any program can set it.
     { name: 'UV_THREADPOOL_SIZE', valueFrom: { resourceFieldRef: { resource: 'limits.cpu' } } },
-    // Others cannot register it.
-    ...(settings.emulation && securityOf(phase, spec).privileged ? [{ name: 'EMULATION', value: 'true' }] : []),
+    ...(settings.emulation && canEmulate(spec) ? [{ name: 'EMULATION', value: 'true' }] : []),
   ];
   if (phase === 'build-image') return [...common, { name: 'SIGNING_KEYS_DIR', value: POD_PATHS.signingKeys }];
   return WITH_STORE.has(phase) ? [...common, ...storeEnvironment(settings)] : common;
+}
+
+/** Only what is privileged can register the emulator: of a job, what runs programs of the image. */
+function canEmulate(spec: JobSpec): boolean {
+  return securityOf(spec.job_type === 'create' ? 'build-image' : 'shell', spec).privileged === true;
 }
 
 function storeEnvironment({ store, storeSecret }: KubernetesSettings): EnvVar[] {

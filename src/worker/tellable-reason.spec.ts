@@ -24,8 +24,9 @@ it.each(['x'.repeat(1 << 20), '😀'.repeat(8192), `x${'😀'.repeat(8192)}`, '\
 it.each([
   ['abc', 3, 'abc'],
   ['abcd', 3, 'abc…'],
-  ['😀😀😀', 3, '😀😀😀'],
-  ['a😀😀😀', 3, 'a😀😀…'],
+  ['😀😀', 4, '😀😀'],
+  ['😀😀', 3, '😀…'],
+  ['a😀😀', 3, 'a😀…'],
 ])('%j, clipped to %j, is %j', (text, limit, expected) => {
   expect(clip(text, limit)).toBe(expected);
 });

@@ -1,14 +1,11 @@
 import { stripVTControlCharacters } from 'node:util';
 
-/** Longest reason in a job's record, characters; the server takes twice as many units of UTF-16. */
+/** Longest reason in a job's record, units of UTF-16; the server takes twice as many. */
 const LIMIT = 4000;
 
 /** The beginning of a text, of whole characters; a longer one ends in an ellipsis. */
 export function clip(text: string, limit: number): string {
-  // A character is one or two units.
-  if (text.length <= limit) return text;
-  const characters = [...text.slice(0, 2 * (limit + 1))];
-  return characters.length <= limit ? text : `${characters.slice(0, limit).join('')}…`;
+  return text.length <= limit ? text : `${text.slice(0, limit).replace(/[\uD800-\uDBFF]$/, '')}…`;
 }
 
 /**

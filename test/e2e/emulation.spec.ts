@@ -74,7 +74,8 @@ const PROGRAM = 'opt/program';
     const program = system.file('program');
     await writeFile(program, aarch64Program(MADE_BY), { mode: 0o755 });
     const directory = await system.makeDirectory('aarch64');
-    await buildDemoRepository(directory, program);
+    // Only a build for that architecture finds a kernel there.
+    await buildDemoRepository(directory, program, 'aarch64');
     const repository = await new RepositoryServer(directory).start();
     try {
       const recipeId = await site.addRecipe({ arch: 'aarch64', values: site.valuesOf(repository.url) });

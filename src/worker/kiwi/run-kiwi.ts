@@ -103,13 +103,13 @@ async function argumentsOf(
   // All that KIWI-NG can tell is in the log, so that no build has to be repeated to learn why it failed.
   const settings = ['--debug', '--config', join(BUILD_PLACE, 'kiwi.yml'), '--type', 'tbz'];
   const caches = ['--temp-dir', '/var/tmp', '--shared-cache-dir', '/var/cache/kiwi'];
-  const architecture = job.arch === 'aarch64' ? ['--target-arch', job.arch] : [];
   const [recipe, target] = ['recipe', NAMES.target].map((name) => join(BUILD_PLACE, name));
   const keys = [...(await copySigningKeys(context)), ...(firstKey ? [join(BUILD_PLACE, firstKey)] : [])];
   return [
     ...settings,
     ...caches,
-    ...architecture,
+    '--target-arch',
+    job.arch,
     'system',
     'build',
     `--description=${recipe}`,

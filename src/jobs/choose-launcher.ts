@@ -44,7 +44,6 @@ async function localLauncher(config: Config, surroundings: JobSurroundings): Pro
       EMULATION: String(config.jobs.emulation),
     },
     ...local,
-    emulation: config.jobs.emulation,
     findLocalFile: (location) => surroundings.findLocalFile(location),
   });
   await launcher.sweep();

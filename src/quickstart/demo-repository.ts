@@ -61,7 +61,7 @@ ln -s initrd-1 %{buildroot}/boot/initrd`,
 ];
 
 function specOf({ name, tags, install, files }: DemoPackage): string {
-  const head = ['Version: 1', 'Release: 1', `Summary: ${name}`, 'License: MIT', 'BuildArch: noarch'];
+  const head = ['Version: 1', 'Release: 1', `Summary: ${name}`, 'License: MIT'];
   return [`Name: ${name}`, ...head, tags, '%description', name, install && `%install\n${install}`, '%files', files, '']
     .filter((part) => part !== undefined)
     .join('\n');
@@ -79,8 +79,13 @@ const DEFINES = {
  * Makes a repository of a few tiny packages (rpm-md), from which a recipe can build a root in seconds. Needs Debian's packages rpm,
  * createrepo-c and busybox-static.
  * @param shell a static program that acts as busybox; that of this machine by default
+ * @param kernelArch the only architecture that the kernel is for; all by default
  */
-export async function buildDemoRepository(directory: string, shell = '/usr/bin/busybox'): Promise<void> {
+export async function buildDemoRepository(
+  directory: string,
+  shell = '/usr/bin/busybox',
+  kernelArch = 'noarch',
+): Promise<void> {
   await mkdir(directory, { recursive: true });
   const work = await mkdtemp(path.join(tmpdir(), 'ims-repository-'));
   try {
@@ -89,8 +94,9 @@ export async function buildDemoRepository(directory: string, shell = '/usr/bin/b
     );
     for (const demoPackage of packagesWith(shell)) {
       const spec = path.join(work, `${demoPackage.name}.spec`);
+      const arch = demoPackage.name === 'kernel-tiny' ? kernelArch : 'noarch';
       await writeFile(spec, specOf(demoPackage));
-      await run('rpmbuild', ['-bb', '--quiet', ...defines, spec]);
+      await run('rpmbuild', ['-bb', '--quiet', '--target', arch, ...defines, spec]);
     }
     await run('createrepo_c', ['--quiet', directory]);
   } finally {

@@ -2,9 +2,11 @@ import { readFile } from 'node:fs/promises';
 import type { BuildOutcome } from '../protocol/signals.js';
 import { writeDurably } from './durable-file.js';
 import type { JobDirectory } from './job-directory.js';
+import { tellableReason } from './tellable-reason.js';
 
 /** Hands on how the build ended. */
-export async function writeBuildOutcome({ buildOutcome }: JobDirectory, outcome: BuildOutcome): Promise<void> {
+export async function writeBuildOutcome({ buildOutcome }: JobDirectory, { failure }: BuildOutcome): Promise<void> {
+  const outcome: BuildOutcome = { failure: failure === null ? null : tellableReason(failure) };
   await writeDurably(buildOutcome, outcome);
 }
 

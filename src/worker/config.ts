@@ -22,7 +22,7 @@ export interface WorkerConfig {
   kiwiDirectory: string | null;
   /** Public keys by which packages are checked; null for none. */
   signingKeysDirectory: string | null;
-  /** Whether programs of another architecture are to be run by an emulator. */
+  /** Whether programs of another architecture are to be run by an emulator, which may be registered. */
   emulation: boolean;
 }
 

@@ -1,7 +1,19 @@
 import { statfs } from 'node:fs/promises';
+import type { Place } from './config.js';
 import { JobFailure } from './job-failure.js';
 
 const MIB = 1024 * 1024;
+
+/** What makes more space: on a machine its jobs share a disk, in a pod each has one of its own, of the size that its request names. */
+const REMEDY: Record<Place, string> = {
+  machine: 'free some space (old jobs, other files), or give the server a larger STATE_DIR, and start the job again',
+  pod: 'start the job again with a larger build_env_size',
+};
+
+/** What the job record says where the disk is full. */
+export function diskFull(place: Place): string {
+  return `the disk on which the job works is full: ${REMEDY[place]}`;
+}
 
 /** The disk on which a job works. Other jobs, the database and the store may share it. */
 export class Disk {
@@ -9,6 +21,7 @@ export class Disk {
     private readonly directory: string,
     /** Bytes that stay free. */
     private readonly reserve: number,
+    private readonly place: Place,
   ) {}
 
   /** Bytes that may still be written. */
@@ -25,15 +38,14 @@ export class Disk {
 
   /**
    * Refuses to begin what would fill the disk.
-   * @param bytes that are about to be written
+   * @param bytes that are about to be written; 0 asks whether it is full already
    * @throws JobFailure
    */
   async expectFree(bytes: number): Promise<void> {
     const free = await this.free();
     if (free >= bytes) return;
+    if (bytes === 0) throw new JobFailure(diskFull(this.place));
     const [needed, left] = [bytes, Math.max(0, free)].map((size) => Math.ceil(size / MIB));
-    throw new JobFailure(
-      `the job needs ${needed} MiB on the disk of STATE_DIR, and ${left} MiB are free: free some space, and start the job again`,
-    );
+    throw new JobFailure(`the job needs ${needed} MiB on its disk, and ${left} MiB are free: ${REMEDY[this.place]}`);
   }
 }

@@ -1,7 +1,9 @@
-import { access, readFile, writeFile } from 'node:fs/promises';
+import { access, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Arch } from '../protocol/arch.js';
-import type { Commands } from './commands.js';
+import type { JobSpec, PhaseName } from '../protocol/job-spec.js';
+import { CommandFailed, CommandMissing, type Commands } from './commands.js';
+import { ELF_MACHINE, elfProgram } from './elf-program.js';
 import { JobFailure } from './job-failure.js';
 
 /** Where the kernel tells which programs it hands to interpreters, and takes further ones (Documentation/admin-guide/binfmt-misc.rst). */
@@ -10,14 +12,71 @@ const BINFMT = '/proc/sys/fs/binfmt_misc';
 const DESCRIPTIONS = '/usr/lib/binfmt.d';
 /** The machine's name of each architecture, as `process.arch` tells it. */
 const MACHINE_OF_ARCH: Record<Arch, string> = { x86_64: 'x64', aarch64: 'arm64' };
+/** Phases that run programs of the image. */
+const WITH_PROGRAMS: ReadonlySet<PhaseName> = new Set(['build-image', 'shell']);
+
+/** What the smallest programs end with. */
+const EXIT_CODE = 42;
+/** Code that exits, and does nothing else. */
+const EXIT: Record<Arch, Buffer> = {
+  // mov edi, 42; mov eax, 60; syscall
+  x86_64: Buffer.from('bf2a000000b83c0000000f05', 'hex'),
+  // mov x0, #42; mov x8, #93; svc #0
+  aarch64: Buffer.from('400580d2a80b80d2010000d4', 'hex'),
+};
+
+export interface ProgramOptions {
+  /** Whether an emulator may be registered. */
+  emulation: boolean;
+  /** A directory for a file that is executed. */
+  directory: string;
+  commands: Commands;
+}
 
 /**
- * Has the kernel run programs of an architecture by qemu-user, where they do not run by themselves. That holds for all that the kernel runs,
- * until it is started again.
+ * Sees to it that programs of the image run where the job does, if it is going to run any: every phase asks, so that the first one says
+ * what the last ones would fail of.
+ * @throws JobFailure with what to do where they do not
+ */
+export async function providePrograms(phase: PhaseName, job: JobSpec, options: ProgramOptions): Promise<void> {
+  const { arch } = job;
+  if (process.arch === MACHINE_OF_ARCH[arch] || (await runsProgramsOf(arch, options))) return;
+  if (options.emulation) {
+    if (WITH_PROGRAMS.has(phase)) await registerEmulator(arch, options.commands);
+    return;
+  }
+  // Without a jail the programs of a shell are not the image's: files can be changed all the same.
+  if (job.job_type === 'customize' && !job.shell.jail) return;
+  throw new JobFailure(
+    `programs of ${arch} do not run on the machine that the job is on: use one of that architecture, or set JOB_EMULATION=true, which registers qemu-user for it`,
+  );
+}
+
+/**
+ * Whether programs of an architecture run here: by themselves, or by an emulator that the kernel knows. The smallest one is tried, since the
+ * kernel's list is not to be seen in every container.
+ */
+export async function runsProgramsOf(arch: Arch, { directory, commands }: ProgramOptions): Promise<boolean> {
+  const program = join(directory, `program-${process.pid}`);
+  await writeFile(program, elfProgram(ELF_MACHINE[arch], EXIT[arch]), { mode: 0o700 });
+  try {
+    return await commands.run(program, []).then(
+      () => false,
+      (error: unknown) => {
+        if (!(error instanceof CommandFailed || error instanceof CommandMissing)) throw error;
+        return error instanceof CommandFailed && error.code === EXIT_CODE;
+      },
+    );
+  } finally {
+    await rm(program, { force: true });
+  }
+}
+
+/**
+ * Has the kernel run programs of an architecture by qemu-user. That holds for all that the kernel runs, until it is started again.
  * @throws JobFailure with what to do where that is not possible
  */
-export async function provideEmulator(arch: Arch, commands: Commands): Promise<void> {
-  if (process.arch === MACHINE_OF_ARCH[arch]) return;
+async function registerEmulator(arch: Arch, commands: Commands): Promise<void> {
   const description = await readFile(join(DESCRIPTIONS, `qemu-${arch}.conf`), 'utf8').catch(() => null);
   if (description === null)
     throw new JobFailure(

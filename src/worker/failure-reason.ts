@@ -1,10 +1,9 @@
 import { ArtifactStoreFailure, NoSuchArtifact } from '../artifacts/artifact-store.js';
 import { CommandFailed, CommandMissing } from './commands.js';
+import type { Place } from './config.js';
+import { diskFull } from './disk.js';
 import { ImsRefused } from './ims-client.js';
 import { JobFailure } from './job-failure.js';
-
-const DISK_FULL =
-  'the disk on which the job works is full: free some space (old jobs, other files), or give the server a larger STATE_DIR, and start the job again';
 
 /** Whether an error, or one that caused it, says that the disk is full. */
 function isDiskFull(error: unknown): boolean {
@@ -15,9 +14,9 @@ function isDiskFull(error: unknown): boolean {
 }
 
 /** What the job record says of an error that ended a phase: a sentence for users, without urls, keys or paths of the machine. */
-export function failureReason(error: unknown, phase: string): string {
+export function failureReason(error: unknown, phase: string, place: Place): string {
   if (error instanceof JobFailure) return error.message;
-  if (isDiskFull(error)) return DISK_FULL;
+  if (isDiskFull(error)) return diskFull(place);
   if (error instanceof ArtifactStoreFailure || error instanceof NoSuchArtifact || error instanceof CommandMissing)
     return error.message;
   if (error instanceof ImsRefused) return `the server refused what the job asked for: ${error.message}`;

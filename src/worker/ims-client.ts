@@ -2,6 +2,7 @@ import type { Arch } from '../protocol/arch.js';
 import type { ArtifactLink } from '../protocol/artifact-link.js';
 import { JOB_TOKEN_HEADER, type JobProgress, type JobReport } from '../protocol/job-report.js';
 import { isTerminal, type JobStatus } from '../protocol/job-status.js';
+import { tellableReason } from './tellable-reason.js';
 
 /** What registers an image that a job is making. */
 export interface NewImage {
@@ -52,7 +53,7 @@ export class ImsUnreachable extends Error {
  * All methods reject with ImsRefused and ImsUnreachable; those on the job with JobIsOver besides.
  */
 export abstract class ImsClient {
-  /** Tells of the job, and resolves with its record. */
+  /** Tells of the job, and resolves with its record. A reason is told as far as a record can hold it (tellableReason). */
   abstract report(report: JobReport): Promise<ServerRecord>;
   /** Tells how far the job is. One try: a report that gets lost is no error, the next one replaces it. Rejects with JobIsOver only. */
   abstract reportProgress(progress: JobProgress): Promise<void>;
@@ -106,7 +107,9 @@ export class HttpImsClient extends ImsClient {
   }
 
   override async report(report: JobReport): Promise<ServerRecord> {
-    const record = await this.askOfJob(() => this.ask('PATCH', this.job, report));
+    const { status_reason: reason } = report;
+    const body = reason === undefined ? report : { ...report, status_reason: tellableReason(reason) };
+    const record = await this.askOfJob(() => this.ask('PATCH', this.job, body));
     // A job that has ended takes a report without a status silently.
     if (isTerminal(record['status'] as JobStatus) && record['status'] !== report.status) throw new JobIsOver();
     return record;

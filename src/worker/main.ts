@@ -2,9 +2,9 @@ import { mkdir } from 'node:fs/promises';
 import type { ArtifactStore } from '../artifacts/artifact-store.js';
 import type { CreatePhase, CreateSpec, CustomizePhase, CustomizeSpec, PhaseName } from '../protocol/job-spec.js';
 import { SystemCommands } from './commands.js';
-import { readWorkerConfig, type WorkerConfig } from './config.js';
+import { type Place, readWorkerConfig, type WorkerConfig } from './config.js';
 import { Disk } from './disk.js';
-import { provideEmulator } from './emulation.js';
+import { providePrograms } from './emulation.js';
 import { failureReason } from './failure-reason.js';
 import { HttpImsClient, type ImsClient, ImsUnreachable, JobIsOver } from './ims-client.js';
 import { JobDirectory } from './job-directory.js';
@@ -30,9 +30,6 @@ const CREATE: Record<CreatePhase, CreatePhaseRun> = {
   finish: finishBuild,
 };
 
-/** Phases that run programs of the image. */
-const WITH_PROGRAMS: ReadonlySet<PhaseName> = new Set(['build-image', 'shell']);
-
 const log = lineLog((line) => process.stdout.write(line));
 
 /** Runs what a phase is for jobs of this type. The context is handed on as it is: what a launcher did not give is missed only where it is used. */
@@ -53,7 +50,7 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
   const commands = new SystemCommands();
   let opened: Promise<ArtifactStore> | null = null;
   try {
-    if (config.emulation && WITH_PROGRAMS.has(phase)) await provideEmulator(job.arch, commands);
+    await providePrograms(phase, job, { emulation: config.emulation, directory: directory.handOver, commands });
     await runPhase(phase, {
       job,
       place,
@@ -61,7 +58,7 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
       commands,
       ims,
       openStore: () => (opened ??= openStore(phase, store)),
-      disk: new Disk(directory.handOver, diskReserve),
+      disk: new Disk(directory.handOver, diskReserve, place),
       log,
       get kiwiDirectory() {
         if (!config.kiwiDirectory) throw new Error(`the phase ${phase} was given no place for KIWI-NG`);
@@ -72,7 +69,7 @@ async function run({ phase, job, place, store, diskReserve, ...config }: WorkerC
     log('done', { phase });
     return 0;
   } catch (error) {
-    if (!(error instanceof JobIsOver)) return fail(error, phase, ims);
+    if (!(error instanceof JobIsOver)) return fail(error, phase, place, ims);
     log('the job ended meanwhile', { phase });
     return 0;
   }
@@ -85,8 +82,8 @@ async function openStore(phase: PhaseName, store: WorkerConfig['store']): Promis
 }
 
 /** Says why a phase failed: to the log, and to the server. */
-async function fail(error: unknown, phase: PhaseName, ims: ImsClient): Promise<number> {
-  const status_reason = failureReason(error, phase);
+async function fail(error: unknown, phase: PhaseName, place: Place, ims: ImsClient): Promise<number> {
+  const status_reason = failureReason(error, phase, place);
   log('failed', { phase, reason: status_reason });
   if (!(error instanceof JobFailure)) process.stdout.write(`${error instanceof Error ? error.stack : String(error)}\n`);
   if (error instanceof ImsUnreachable) return 1;

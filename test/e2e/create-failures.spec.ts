@@ -44,6 +44,11 @@ describe('KIWI-NG refuses, and the job says why in its words:', () => {
       /^the image could not be built: KiwiScriptFailed: config\.sh failed/,
     ],
     [
+      'a script tells what no record can hold',
+      () => ({ files: { 'config.sh': "#!/bin/sh\nprintf 'a\\0\\033[31mb \\360\\237\\230' >&2\nexit 1\n" } }),
+      /^the image could not be built: KiwiScriptFailed: config\.sh failed with: ab \uFFFD/,
+    ],
+    [
       'the last script of the recipe fails',
       () => ({ files: { 'images.sh': '#!/bin/sh\nexit 1\n' } }),
       /^the image could not be built: KiwiScriptFailed: images\.sh failed/,
@@ -88,6 +93,16 @@ describe('KIWI-NG refuses, and the job says why in its words:', () => {
     90_000,
   );
 });
+
+it('neither the log nor the reason of a build tells how it may read its repositories', async () => {
+  const secret = `${site.repository.url.replace('//', '//me:hidden@')}/?token=hidden`;
+  const { id } = await site.startJob(await site.addRecipe({ values: site.valuesOf(secret, 'no-such-package') }));
+  const { status_reason } = await site.system.waitFor(id, 'error');
+  expect(status_reason).toMatch(/'no-such-package'/);
+  const log = await site.system.jobLog(id);
+  expect(log).toContain(`${site.repository.url}/?…`);
+  expect(`${log}${status_reason}`).not.toContain('hidden');
+}, 90_000);
 
 describe('the recipe is refused:', () => {
   it.each<[what: string, recipe: RecipeUnderTest, reason: RegExp]>([
@@ -201,7 +216,9 @@ describe('on a machine with a small disk and no mmdebstrap', () => {
 
   it('a recipe that fills the disk ends the job, and nothing else', async () => {
     const greedy = { 'config.sh': '#!/bin/sh\ndd if=/dev/zero of=/large bs=1M count=400\n' };
-    expect(await reasonOf(greedy)).toMatch(/are free: free some space, and start/);
+    expect(await reasonOf(greedy)).toBe(
+      'the disk on which the job works is full: free some space (old jobs, other files), or give the server a larger STATE_DIR, and start the job again',
+    );
     let recipeId: string | null = null;
     await until('there is space', async () => (recipeId = await small.addRecipe().catch(() => null)) !== null);
     const next = await small.startJob(recipeId!);

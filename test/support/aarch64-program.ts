@@ -1,3 +1,5 @@
+import { ELF_HEADERS, ELF_MACHINE, elfProgram } from '../../src/worker/elf-program.js';
+
 /* Instructions of A64 (Arm Architecture Reference Manual, C6.2), as far as one small program needs them. */
 const movz = (register: number, value: number) => 0xd2800000 + (value << 5) + register;
 const movn = (register: number, value: number) => 0x92800000 + (value << 5) + register;
@@ -11,8 +13,6 @@ const O_WRONLY_CREAT_TRUNC = 0x241;
 /** Each member of `struct utsname` has so many bytes; the machine is the fifth. */
 const UTS_MEMBER = 65;
 
-const ADDRESS = 0x400000;
-const HEADERS = 64 + 56;
 const CODE_WORDS = 20;
 /** Where the program wants to know what it runs on; behind its code and its text, below the end of its memory. */
 const BUFFER = 0x800;
@@ -24,9 +24,9 @@ const MEMORY = 0x1000;
  * @param file path of the file
  */
 export function aarch64Program(file: string): Buffer {
-  const path = HEADERS + CODE_WORDS * 4;
+  const path = ELF_HEADERS + CODE_WORDS * 4;
   const code: number[] = [];
-  const address = (register: number, place: number) => code.push(adr(register, place - HEADERS - code.length * 4));
+  const address = (register: number, place: number) => code.push(adr(register, place - ELF_HEADERS - code.length * 4));
   const call = (number: number) => code.push(movz(8, number), SVC);
   address(0, BUFFER);
   call(CALL.uname);
@@ -40,31 +40,8 @@ export function aarch64Program(file: string): Buffer {
   code.push(movz(0, 0));
   call(CALL.exit);
   if (code.length > CODE_WORDS) throw new Error(`the program has ${code.length} instructions`);
-  const program = Buffer.alloc(path + file.length + 1);
-  elfHeaders(program.length).copy(program);
-  for (const [index, word] of code.entries()) program.writeUInt32LE(word, HEADERS + index * 4);
-  program.write(file, path, 'latin1');
-  return program;
-}
-
-/** Headers of an ELF file with one segment (elf(5)): all of the file, and memory behind it. */
-function elfHeaders(size: number): Buffer {
-  const headers = Buffer.alloc(HEADERS);
-  headers.write('\x7fELF\x02\x01\x01', 0, 'latin1');
-  headers.writeUInt16LE(2, 16);
-  headers.writeUInt16LE(0xb7, 18);
-  headers.writeUInt32LE(1, 20);
-  headers.writeBigUInt64LE(BigInt(ADDRESS + HEADERS), 24);
-  headers.writeBigUInt64LE(64n, 32);
-  headers.writeUInt16LE(64, 52);
-  headers.writeUInt16LE(56, 54);
-  headers.writeUInt16LE(1, 56);
-  headers.writeUInt32LE(1, 64);
-  headers.writeUInt32LE(7, 68);
-  headers.writeBigUInt64LE(BigInt(ADDRESS), 80);
-  headers.writeBigUInt64LE(BigInt(ADDRESS), 88);
-  headers.writeBigUInt64LE(BigInt(size), 96);
-  headers.writeBigUInt64LE(BigInt(MEMORY), 104);
-  headers.writeBigUInt64LE(0x1000n, 112);
-  return headers;
+  const content = Buffer.alloc(CODE_WORDS * 4 + file.length + 1);
+  for (const [index, word] of code.entries()) content.writeUInt32LE(word, index * 4);
+  content.write(file, CODE_WORDS * 4, 'latin1');
+  return elfProgram(ELF_MACHINE.aarch64, content, MEMORY);
 }

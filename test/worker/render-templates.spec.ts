@@ -26,12 +26,16 @@ const at = (name: string) => path.join(recipe, name);
 const values = (record: Record<string, string>): TemplateValue[] =>
   Object.entries(record).map(([key, value]) => ({ key, value }));
 
-async function render(files: Record<string, string>, dictionary: Record<string, string>): Promise<void> {
+async function render(
+  files: Record<string, string>,
+  dictionary: Record<string, string>,
+  limits?: { seconds: number; memory: number },
+): Promise<void> {
   for (const [name, content] of Object.entries(files)) {
     await mkdir(path.dirname(at(name)), { recursive: true });
     await writeFile(at(name), content);
   }
-  await renderTemplates(recipe, values(dictionary), python, commands, (message) => log.push(message));
+  await renderTemplates(recipe, values(dictionary), python, commands, (message) => log.push(message), limits);
 }
 
 /** Renders one template. */
@@ -75,6 +79,14 @@ describe('a template', () => {
   });
 });
 
+it('a template that comes to no end is ended', async () => {
+  const nested = '{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}';
+  const files = { [LIST]: 'template_files: [config.xml]\n', 'config.xml': nested };
+  await expect(render(files, { NAME: 'value' }, { seconds: 1, memory: 1 << 30 })).rejects.toThrow(
+    'the templates of the recipe take more time or memory than they may, or become too large: make them simpler',
+  );
+});
+
 describe('the list of templates', () => {
   it('is missing: nothing is filled in, and a dictionary is told of', async () => {
     await render({ 'config.xml': '{{ NAME }}' }, { NAME: 'value' });
@@ -91,6 +103,7 @@ describe('the list of templates', () => {
     ['template_files: [', /\(\.ims_recipe_template\.yaml, line \d\)/],
     ['template_files: config.xml', /must have a list of paths, template_files/],
     ['template_files: [1]', /must have a list of paths/],
+    ['2026-11-30: x', /must have a list of paths/],
     ['', /must have a list of paths/],
     ['!!python/object/apply:os.system ["id"]', /could not determine a constructor/],
     ['template_files: [missing.xml]', /"missing\.xml" that the recipe lists is not in it/],

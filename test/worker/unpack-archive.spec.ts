@@ -3,6 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink, 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { readTar } from '../../src/worker/archive/tar-reader.js';
 import { SystemCommands } from '../../src/worker/commands.js';
 import { unpackArchive } from '../../src/worker/recipe/unpack-archive.js';
 import { packTar, type TarEntry, writeTar } from '../support/tar-archive.js';
@@ -107,6 +108,12 @@ describe('a hostile archive', () => {
       ],
       /"a" both as a directory and as something else/,
     ],
+    [
+      'a link to a name with a NUL',
+      [{ name: 'a', type: 'symlink', linkname: 'b', pax: { linkpath: 'b\0c' } }],
+      /the link "a", whose target is no path/,
+    ],
+    ['a link to nothing', [{ name: 'a', type: 'symlink', linkname: '' }], /the link "a", whose target is no path/],
     ['a name that is too long', [{ name: 'x'.repeat(300), content: 'x' }], /name that is too long/],
     ['too many files', Array.from({ length: 101 }, (_, index) => ({ name: `f${index}` })), /more than 100 files/],
     ['too large a file', [{ name: 'a', content: 'x'.repeat(MIB + 1) }], /more than 1 MiB/],
@@ -116,6 +123,17 @@ describe('a hostile archive', () => {
     expect((await readdir(directory)).toSorted((a, b) => a.localeCompare(b))).toEqual(['a.tar', 'outside', 'recipe']);
     expect(await readFile(at('outside'), 'utf8')).toBe('untouched');
     expect((await stat(at('outside'))).nlink).toBe(1);
+  });
+
+  it('whose map of a sparse file has no end is refused at its first block', async () => {
+    const pax = { 'GNU.sparse.major': '1', 'GNU.sparse.minor': '0', 'GNU.sparse.realsize': '1' };
+    const whole = await packTar([{ name: 'a', content: '\0'.repeat(MIB), pax }]);
+    let taken = 0;
+    async function* inPieces() {
+      for (; taken < whole.length; taken += 4096) yield whole.subarray(taken, taken + 4096);
+    }
+    await expect(readTar(inPieces()).next()).rejects.toThrow(/is no number/);
+    expect(taken).toBeLessThan(10_000);
   });
 
   it('that unpacks to ten gigabytes of zeros is refused at once', async () => {

@@ -180,7 +180,8 @@ class TarReader {
   /** Of the format 1.0: the content begins with the map, a number a line, the first of them how many extents there are. */
   private async mapInFront(): Promise<Extent[]> {
     const lines = new Lines();
-    while (lines.count === 0) lines.add(await this.takeSome(BLOCK));
+    // No number is longer than a block: without an end of a line in it, this is no number.
+    lines.add(await this.takeSome(BLOCK));
     const extents = countOf(lines.first);
     refuseExtents(extents);
     while (lines.count < 2 * extents + 1) {

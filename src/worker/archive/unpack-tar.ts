@@ -145,6 +145,8 @@ export class Unpacking {
     const place = this.place(path);
     if (entry.kind === 'file') return this.makeFile(place, entry);
     if (entry.kind === 'symlink') {
+      if (entry.linkname === '' || entry.linkname.includes('\0'))
+        throw new BadArchive(`holds the link ${quoted(path)}, whose target is no path`);
       this.symlinks.push(path);
       removeOld(place);
       symlinkSync(bytes(entry.linkname), place);

@@ -23,7 +23,7 @@ export const OWN_NAMESPACES: readonly string[] = [
 /** Directories of the machine that package managers write to when they work on another root; builds get others in their place. */
 const REPLACED = ['/var/tmp', '/var/log', '/var/cache', '/root'];
 /** Certificates that are trusted, where curl and GnuTLS look for them. */
-const CA_BUNDLES = ['/etc/ssl/certs/ca-certificates.crt', '/etc/ssl/ca-bundle.pem'];
+export const CA_BUNDLES: readonly string[] = ['/etc/ssl/certs/ca-certificates.crt', '/etc/ssl/ca-bundle.pem'];
 /** Debian's rpm keeps its database in a home directory; that of an image has its own place. */
 const RPM_MACROS = '%_dbpath /var/lib/rpm\n';
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { CommandFailed, type Commands } from '../commands.js';
 import { JobFailure } from '../job-failure.js';
 import type { Log } from '../log.js';
+import { withoutCredentials } from '../without-credentials.js';
 
 /** What is installed: every package by its version and the hashes of its files. */
 const REQUIREMENTS = join(import.meta.dirname, 'requirements.txt');
@@ -74,7 +75,7 @@ function requirementOf(list: string, name: string): string {
 }
 
 function cannotInstall(error: CommandFailed): JobFailure {
-  const why = error.stderr.trim().split('\n').at(-1)?.slice(0, 300);
+  const why = withoutCredentials(error.stderr).trim().split('\n').at(-1)?.slice(0, 300);
   return new JobFailure(
     `KIWI-NG cannot be installed on the machine that runs the job: ${why}. It comes from PyPI: let the machine reach that, or name an index in /etc/pip.conf; \`npm run setup:create\` tries it again`,
     { cause: error },

@@ -71,11 +71,11 @@ describe('why a build failed', () => {
     expect(read(['[ ERROR   ]: 02:00:01 | made up by a script'], 'stdout').reason([])).toBeNull();
   });
 
-  it('tells neither paths of the machine nor passwords, and has an end', () => {
-    const url = 'https://me:secret@host/repo';
+  it('tells neither paths of the machine nor credentials, and has an end', () => {
+    const url = 'https://me:secret@host/repo?token=secret';
     const output = read([`[ ERROR   ]: 02:00:01 | Kiwi: /var/tmp/image/recipe/config.xml ${url} ${'x'.repeat(5000)}`]);
     const reason = output.reason(['/var/tmp/image/recipe/', '/var/tmp/image/'])!;
-    expect(reason).toMatch(/^Kiwi: config\.xml https:\/\/host\/repo x+…$/);
+    expect(reason).toMatch(/^Kiwi: config\.xml https:\/\/host\/repo\?… x+…$/);
     expect(reason.length).toBe(1501);
   });
 });

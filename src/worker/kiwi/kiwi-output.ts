@@ -1,4 +1,6 @@
 import type { JobProgress } from '../../protocol/job-report.js';
+import { clip } from '../tellable-reason.js';
+import { withoutCredentials } from '../without-credentials.js';
 
 /** A record of KIWI-NG's log: level, time where it has one, text. */
 const RECORD = /^\[ (DEBUG|INFO|WARNING|ERROR)\s*\]: (?:\d\d:\d\d:\d\d \| )?(.*)$/;
@@ -75,12 +77,7 @@ export class KiwiOutput {
     if (!told.length) return null;
     const places = told[0]!.startsWith('KiwiDescriptionInvalid') ? this.places.slice(0, MAX_PLACES) : [];
     const whole = [told.join(' '), ...(places.length ? [`(${places.join('; ')})`] : [])].join(' ');
-    const visible = hidden.reduce((text, prefix) => text.replaceAll(prefix, ''), withoutPasswords(whole));
-    return visible.length > MAX_REASON ? `${visible.slice(0, MAX_REASON)}…` : visible;
+    const visible = hidden.reduce((text, prefix) => text.replaceAll(prefix, ''), withoutCredentials(whole));
+    return clip(visible, MAX_REASON);
   }
-}
-
-/** Addresses of repositories may hold a user and a password, which belong into no log. */
-export function withoutPasswords(text: string): string {
-  return text.replace(/(\w+:\/\/)[^/\s@]+@/g, '$1');
 }

@@ -5,8 +5,9 @@ import type { JobProgress } from '../../protocol/job-report.js';
 import { JobFailure } from '../job-failure.js';
 import { JobIsOver } from '../ims-client.js';
 import type { PhaseContext } from '../phases/phase.js';
+import { withoutCredentials } from '../without-credentials.js';
 import { BUILD_PLACE, OWN_NAMESPACES } from './build-place.js';
-import { KiwiOutput, withoutPasswords } from './kiwi-output.js';
+import { KiwiOutput } from './kiwi-output.js';
 
 /** Milliseconds between two looks at the disk. */
 const DISK_INTERVAL = 2000;
@@ -88,9 +89,9 @@ function failed(output: KiwiOutput, code: number | null, signal: string | null):
   return new JobFailure(`the image could not be built: ${reason}`);
 }
 
-/** A line of the log as KIWI-NG printed it, but for what would change the terminal of its reader, and passwords. */
+/** A line of the log as KIWI-NG printed it, but for what would change the terminal of its reader, and credentials. */
 function print(line: string): void {
-  const text = withoutPasswords(line.replaceAll('\r', '\n')).replace(/[^\P{Cc}\n\t]/gu, '');
+  const text = withoutCredentials(line.replaceAll('\r', '\n')).replace(/[^\P{Cc}\n\t]/gu, '');
   if (text.trim()) process.stdout.write(`${text.trim()}\n`);
 }
 
@@ -102,13 +103,13 @@ async function argumentsOf(
   // All that KIWI-NG can tell is in the log, so that no build has to be repeated to learn why it failed.
   const settings = ['--debug', '--config', join(BUILD_PLACE, 'kiwi.yml'), '--type', 'tbz'];
   const caches = ['--temp-dir', '/var/tmp', '--shared-cache-dir', '/var/cache/kiwi'];
-  const architecture = job.arch === 'aarch64' ? ['--target-arch', job.arch] : [];
   const [recipe, target] = ['recipe', NAMES.target].map((name) => join(BUILD_PLACE, name));
   const keys = [...(await copySigningKeys(context)), ...(firstKey ? [join(BUILD_PLACE, firstKey)] : [])];
   return [
     ...settings,
     ...caches,
-    ...architecture,
+    '--target-arch',
+    job.arch,
     'system',
     'build',
     `--description=${recipe}`,

@@ -108,7 +108,7 @@ async function handOn(context: PhaseContext<CreateSpec>, error: unknown): Promis
     // A build that failed before it made a root left nothing to look at.
     throw error;
   });
-  const failure = failureReason(error, 'build-image');
+  const failure = failureReason(error, 'build-image', context.place);
   log('failed; a shell is opened in what is left', { reason: failure });
   await writeBuildOutcome(directory, { failure });
 }

@@ -21,7 +21,7 @@ export async function debugShell(context: PhaseContext<CreateSpec>): Promise<voi
     await openShell(withShell, ImageRoot.reopen('tree', directory, commands), failure);
   } catch (error) {
     if (error instanceof JobIsOver) throw error;
-    const why = failureReason(error, 'shell');
+    const why = failureReason(error, 'shell', context.place);
     throw new JobFailure(`${failure}. No shell could be kept open in what is left: ${why}`, { cause: error });
   }
 }

@@ -31,8 +31,51 @@ describe('the repositories of a description', () => {
     expect(probes(content)).toEqual([expected]);
   });
 
-  it('that are not reached by http or https are not asked', () => {
-    const paths = ['dir:///srv/repo', 'obs://openSUSE:Factory/standard', 'ftp://host/a', 'not a url'];
+  it.each([
+    ['a list of mirrors', 'sourcetype="mirrorlist"', 'http://host/list'],
+    ['a metalink', 'type="rpm-md" sourcetype="metalink"', 'http://host/list'],
+    ['a base', 'sourcetype="baseurl"', 'http://host/list/repodata/repomd.xml'],
+    [
+      'one with a user and a password',
+      'username="m@" password="50%/"',
+      'http://m%40:50%25%2F@host/list/repodata/repomd.xml',
+    ],
+    ['one with a user alone', 'username="me"', 'http://host/list/repodata/repomd.xml'],
+  ])('%s is asked at the address of its kind', (_what, attributes, expected) => {
+    const repository = `<repository alias="x" ${attributes}><source path="http://host/list"/></repository>`;
+    expect(probes(repository)).toEqual([['x', expected]]);
+  });
+
+  it.each([
+    ['imageonly="true"', false],
+    ['imageonly="1"', false],
+    ['imageonly="false"', true],
+    ['imageinclude="true"', true],
+    ['profiles="Live"', false],
+    ['profiles="Live,Disk"', true],
+    ['profiles="Other"', false],
+  ])('one with %s is used by the build: %s', (attributes, expected) => {
+    const profiles = '<profiles><profile name="Live"/><profile name="Disk" import="true"/></profiles>';
+    const repository = `<repository ${attributes}><source path="http://host/a"/></repository>`;
+    expect(probes(`${profiles}${repository}`)).toHaveLength(expected ? 1 : 0);
+  });
+
+  it('are told with the architectures that they are for', () => {
+    const text = description(
+      '<repository arch="aarch64,ppc64le"><source path="http://host/a"/></repository><repository><source path="http://host/b"/></repository>',
+    );
+    const { repositories } = parseDescription(text);
+    expect(repositories.map(({ architectures }) => architectures)).toEqual([['aarch64', 'ppc64le'], []]);
+  });
+
+  it('that are not reached by http or https, or whose address has variables, are not asked', () => {
+    const paths = [
+      'dir:///srv/repo',
+      'obs://openSUSE:Factory/standard',
+      'ftp://host/a',
+      'not a url',
+      'http://host/$basearch/os',
+    ];
     expect(probes(paths.map((path) => `<repository><source path="${path}"/></repository>`).join(''))).toEqual([]);
   });
 
@@ -53,6 +96,7 @@ it.each([
 it.each([
   ['<preferences><rpm-check-signatures>true</rpm-check-signatures></preferences>', true],
   ['<preferences/><preferences><rpm-check-signatures> true </rpm-check-signatures></preferences>', true],
+  ['<preferences><rpm-check-signatures>1</rpm-check-signatures></preferences>', true],
   ['<preferences><rpm-check-signatures>false</rpm-check-signatures></preferences>', false],
   ['<preferences/>', false],
 ])('whether %s checks signatures is %s', (content, expected) => {

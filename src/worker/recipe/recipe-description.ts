@@ -6,13 +6,15 @@ import { isMissing, NotAFile, openInRoot } from '../in-root.js';
 export interface Repository {
   /** Its alias, or its path. */
   name: string;
-  /** Address of a file that a repository of its kind always has. */
+  /** Address of a file that a repository of its kind always has, with the user and the password that the recipe names. */
   probe: URL;
+  /** The only architectures that it is for; empty for all. */
+  architectures: readonly string[];
 }
 
 /** What we have to know of a recipe before KIWI-NG does its part. */
 export interface RecipeDescription {
-  /** Those that are asked by http or https. */
+  /** Those that are reached by http or https, and that the build uses. */
   repositories: Repository[];
   /** As the recipe names it; null where it leaves that to KIWI-NG. */
   packageManager: string | null;
@@ -54,26 +56,32 @@ interface Element {
   [name: string]: unknown;
 }
 
+/** Elements of which there may be several. */
+const LISTS = new Set(['repository', 'preferences', 'source', 'packagemanager', 'profiles', 'profile']);
+
 const parser = new XMLParser({
   ignoreAttributes: false,
   attributeNamePrefix: '',
   parseTagValue: false,
   parseAttributeValue: false,
-  isArray: (name) => ['repository', 'preferences', 'source', 'packagemanager'].includes(name),
+  isArray: (name, _path, _isLeaf, isAttribute) => !isAttribute && LISTS.has(name),
 });
 
 /** Reads the text of a description; one that is no description at all holds nothing. */
 export function parseDescription(text: string): RecipeDescription {
   const image = parse(text);
   if (!image) return NOTHING;
-  const repositories = elements(image, 'repository').flatMap(repositoriesOf);
+  const profiles = importedProfiles(image);
+  const repositories = elements(image, 'repository')
+    .filter((repository) => isBuiltFrom(repository, profiles))
+    .flatMap(repositoriesOf);
   const preferences = elements(image, 'preferences');
   const managers = preferences.flatMap((one) => one['packagemanager'] ?? []);
   const checks = preferences.map((one) => one['rpm-check-signatures']);
   return {
     repositories,
     packageManager: typeof managers[0] === 'string' ? managers[0].trim() : null,
-    checksSignatures: checks.some((value) => typeof value === 'string' && value.trim() === 'true'),
+    checksSignatures: checks.some(isTrue),
   };
 }
 
@@ -95,20 +103,49 @@ function elements(parent: Element, name: string): Element[] {
   return Array.isArray(found) ? found.filter(isElement) : [];
 }
 
+/** A boolean of XML Schema. */
+function isTrue(value: unknown): boolean {
+  return typeof value === 'string' && ['true', '1'].includes(value.trim());
+}
+
+/** A list as attributes have it; empty where there is no such attribute. */
+function listOf(value: unknown): string[] {
+  return typeof value === 'string' && value !== '' ? value.split(',') : [];
+}
+
+/** Profiles that are built where nobody names any. */
+function importedProfiles(image: Element): Set<unknown> {
+  const profiles = elements(image, 'profiles').flatMap((list) => elements(list, 'profile'));
+  return new Set(profiles.filter((profile) => isTrue(profile['import'])).map(({ name }) => name));
+}
+
+/** Others are only configured in the image, or belong to another image of the same description. */
+function isBuiltFrom({ imageonly, profiles }: Element, imported: ReadonlySet<unknown>): boolean {
+  const only = listOf(profiles);
+  return !isTrue(imageonly) && (only.length === 0 || only.some((profile) => imported.has(profile)));
+}
+
 function repositoriesOf(repository: Element): Repository[] {
   return elements(repository, 'source').flatMap(({ path }) => {
-    if (typeof path !== 'string' || !URL.canParse(path)) return [];
+    // What variables of a package manager stand for, as in $basearch, is known to none but it.
+    if (typeof path !== 'string' || path.includes('$') || !URL.canParse(path)) return [];
     const url = new URL(path);
     if (!['http:', 'https:'].includes(url.protocol)) return [];
     const alias = repository['alias'];
-    return [{ name: typeof alias === 'string' && alias ? alias : tellable(url), probe: probeOf(url, repository) }];
+    const name = typeof alias === 'string' && alias ? alias : tellable(url);
+    return [{ name, probe: probeOf(url, repository), architectures: listOf(repository['arch']) }];
   });
 }
 
-/** What is always there: the index of an rpm-md repository, or the release of a Debian one. */
-function probeOf(base: URL, { type, distribution }: Element): URL {
+/** What is always there: the list of mirrors itself, the index of an rpm-md repository, or the release of a Debian one. */
+function probeOf(base: URL, { type, distribution, sourcetype, username, password }: Element): URL {
   const probe = new URL(base);
-  probe.pathname = `${base.pathname.replace(/\/+$/, '')}/${indexOf(type, distribution)}`;
+  if (sourcetype !== 'metalink' && sourcetype !== 'mirrorlist')
+    probe.pathname = `${base.pathname.replace(/\/+$/, '')}/${indexOf(type, distribution)}`;
+  if (typeof username === 'string' && typeof password === 'string') {
+    probe.username = encodeURIComponent(username);
+    probe.password = encodeURIComponent(password);
+  }
   return probe;
 }
 

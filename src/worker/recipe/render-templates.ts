@@ -12,8 +12,7 @@ const TEMPLATE_LIST = '.ims_recipe_template.yaml';
 /** Largest template, bytes. */
 const TEMPLATE_LIMIT = 1024 * 1024;
 /** Seconds of processor time, and bytes of memory, that all templates of a recipe may take. */
-const SECONDS = 60;
-const MEMORY = 1024 ** 3;
+const LIMITS = { seconds: 60, memory: 1024 ** 3 };
 
 /**
  * Jinja2 itself, in its sandbox: recipes were written for it. It gets texts and gives texts; it opens no file, and a template can load no
@@ -21,8 +20,9 @@ const MEMORY = 1024 ** 3;
  */
 const RENDER = `
 import json, resource, sys, traceback
-resource.setrlimit(resource.RLIMIT_CPU, (${SECONDS}, ${SECONDS}))
-resource.setrlimit(resource.RLIMIT_AS, (${MEMORY}, ${MEMORY}))
+seconds, memory = (int(argument) for argument in sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 import jinja2, jinja2.sandbox, yaml
 
 def list_templates(request):
@@ -56,7 +56,7 @@ def render_templates(request):
 
 request = json.load(sys.stdin)
 answer = (list_templates if 'text' in request else render_templates)(request)
-json.dump(answer, sys.stdout, default=str)
+json.dump(answer, sys.stdout, default=str, skipkeys=True)
 `;
 
 interface RenderError {
@@ -82,8 +82,10 @@ export async function renderTemplates(
   python: string,
   commands: Commands,
   log: Log,
+  limits = LIMITS,
 ): Promise<void> {
-  const names = await listTemplates(recipe, (request) => ask(request, python, commands));
+  const answer = (request: object) => ask(request, python, commands, limits);
+  const names = await listTemplates(recipe, answer);
   if (!names) {
     if (dictionary.length)
       log(`the recipe record has a template_dictionary, but the recipe has no ${TEMPLATE_LIST}: nothing is filled in`);
@@ -98,7 +100,7 @@ export async function renderTemplates(
     for (const name of names) templates.push(await openTemplate(recipe, name));
     const values = Object.fromEntries(dictionary.map(({ key, value }) => [key, value]));
     const request = { templates: templates.map(({ name, text }) => ({ name, text })), values };
-    const { rendered, error } = (await ask(request, python, commands)) as { rendered?: string[]; error?: RenderError };
+    const { rendered, error } = (await answer(request)) as { rendered?: string[]; error?: RenderError };
     if (error) throw wrongTemplate(error);
     for (const [index, { file }] of templates.entries()) await rewrite(file, rendered![index]!);
     log('filled in the templates', { files: names.join(', ') });
@@ -107,9 +109,10 @@ export async function renderTemplates(
   }
 }
 
-async function ask(request: object, python: string, commands: Commands): Promise<unknown> {
+async function ask(request: object, python: string, commands: Commands, limits: typeof LIMITS): Promise<unknown> {
   try {
-    const { stdout } = await commands.run(python, ['-I', '-c', RENDER], { input: JSON.stringify(request) });
+    const args = ['-I', '-c', RENDER, String(limits.seconds), String(limits.memory)];
+    const { stdout } = await commands.run(python, args, { input: JSON.stringify(request) });
     return JSON.parse(stdout);
   } catch (error) {
     if (!(error instanceof CommandFailed)) throw error;

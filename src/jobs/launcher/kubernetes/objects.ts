@@ -141,6 +141,12 @@ export interface PodSpec {
   imagePullSecrets?: { name: string }[];
   securityContext?: { seccompProfile: { type: 'RuntimeDefault' } };
   affinity: {
+    nodeAffinity: {
+      preferredDuringSchedulingIgnoredDuringExecution: {
+        weight: number;
+        preference: { matchExpressions: { key: string; operator: 'In'; values: string[] }[] };
+      }[];
+    };
     podAntiAffinity: {
       preferredDuringSchedulingIgnoredDuringExecution: {
         weight: number;

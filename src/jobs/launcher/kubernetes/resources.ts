@@ -1,3 +1,4 @@
+import type { Arch } from '../../../protocol/arch.js';
 import { linkedPaths, POD_PATHS } from '../../../protocol/pod-paths.js';
 import type { JobSpec, PhaseName } from '../../../protocol/job-spec.js';
 import { SPEC_FILE } from '../../../protocol/signals.js';
@@ -256,7 +257,7 @@ function podOf(spec: JobSpec, settings: KubernetesSettings): PodSpec {
     ...(pod.tolerations && { tolerations: pod.tolerations }),
     ...(pod.imagePullSecrets && { imagePullSecrets: pod.imagePullSecrets }),
     ...(!spec.require_dkms && { securityContext: { seccompProfile: { type: 'RuntimeDefault' } } }),
-    affinity: spreadOverHosts(),
+    affinity: { ...spreadOverHosts(), ...preferOwnNodes(spec) },
     ...containersOf(spec, settings),
     volumes: [
       {
@@ -283,7 +284,17 @@ function runtimeClassOf({ require_dkms, arch }: JobSpec, settings: KubernetesSet
   return runtimeClassName ? { runtimeClassName } : {};
 }
 
-function spreadOverHosts(): PodSpec['affinity'] {
+/** Names that Kubernetes has for architectures. */
+const ARCH_OF_NODES: Record<Arch, string> = { x86_64: 'amd64', aarch64: 'arm64' };
+
+/** Programs of the image run by themselves on nodes of its kind; on others they may be emulated, or none may be run at all. */
+function preferOwnNodes({ arch }: JobSpec): Pick<PodSpec['affinity'], 'nodeAffinity'> {
+  const isOwn = { key: 'kubernetes.io/arch', operator: 'In' as const, values: [ARCH_OF_NODES[arch]] };
+  const preference = { matchExpressions: [isOwn] };
+  return { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, preference }] } };
+}
+
+function spreadOverHosts(): Pick<PodSpec['affinity'], 'podAntiAffinity'> {
   const podAffinityTerm = { topologyKey: 'kubernetes.io/hostname', labelSelector: { matchLabels: MARKS } };
   return { podAntiAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 1, podAffinityTerm }] } };
 }
@@ -346,8 +357,7 @@ function environmentOf(phase: PhaseName, spec: JobSpec, settings: KubernetesSett
     { name: 'DISK_RESERVE_MIB', value: String(settings.diskReserveMib) },
     { name: 'AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED', value: 'true' },
     threadsOf(spec),
-    // Others cannot register it.
-    ...(settings.emulation && securityOf(phase, spec).privileged ? [{ name: 'EMULATION', value: 'true' }] : []),
+    ...(settings.emulation && canEmulate(spec) ? [{ name: 'EMULATION', value: 'true' }] : []),
   ];
   if (phase === 'build-image') return [...common, { name: 'SIGNING_KEYS_DIR', value: POD_PATHS.signingKeys }];
   return WITH_STORE.has(phase) ? [...common, ...storeEnvironment(settings)] : common;
@@ -358,6 +368,11 @@ function threadsOf({ packing }: JobSpec): EnvVar {
   const name = 'UV_THREADPOOL_SIZE';
   if (packing.processors > 0) return { name, value: String(packing.processors) };
   return { name, valueFrom: { resourceFieldRef: { resource: 'limits.cpu' } } };
+}
+
+/** Only what is privileged can register the emulator: of a job, what runs programs of the image. */
+function canEmulate(spec: JobSpec): boolean {
+  return securityOf(spec.job_type === 'create' ? 'build-image' : 'shell', spec).privileged === true;
 }
 
 function storeEnvironment({ store, storeSecret }: KubernetesSettings): EnvVar[] {

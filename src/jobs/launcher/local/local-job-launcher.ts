@@ -11,7 +11,6 @@ import { CONTAINER_OF_PHASE } from '../container-names.js';
 import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
 import { JobCgroups, limitsOf } from './job-cgroup.js';
 import { type PhasePlan, planPhases } from '../phase-plan.js';
-import { runsProgramsOf } from './foreign-programs.js';
 import { COMMAND_PATH, missingForBuilds, missingRequirements } from './requirements.js';
 import { findFreePort } from './ssh-ports.js';
 import { type WorkerEnd, WorkerProcess } from './worker-process.js';
@@ -35,8 +34,6 @@ export interface LocalLauncherOptions {
   /** What the worker needs of its environment, as the address and the keys of the store. */
   workerEnvironment: Readonly<Record<string, string>>;
   maxRunning: number;
-  /** Whether workers have programs of images of another architecture run by emulators. */
-  emulation: boolean;
   ports: { first: number; last: number };
   listenAddress: string;
   /** What clients are told to connect to. */
@@ -191,23 +188,8 @@ export class LocalJobLauncher extends JobLauncher {
   }
 
   private async refuseWhatCannotRun(spec: JobSpec): Promise<void> {
-    const missing = [
-      ...(await missingRequirements()),
-      ...(spec.job_type === 'create' ? await missingForBuilds() : []),
-      ...(await this.missingForPrograms(spec)),
-    ];
+    const missing = [...(await missingRequirements()), ...(spec.job_type === 'create' ? await missingForBuilds() : [])];
     if (missing.length) throw new LaunchRefused(`this machine cannot run ${spec.job_type} jobs: ${missing.join('; ')}`);
-  }
-
-  /** What the job needs to run programs of its image, where it does. With emulation that is for the worker to provide. */
-  private async missingForPrograms(spec: JobSpec): Promise<string[]> {
-    const { arch, shell } = spec;
-    if (this.options.emulation || (await runsProgramsOf(arch))) return [];
-    // Without a jail the programs of a shell are the machine's own: files can be changed all the same.
-    if (spec.job_type === 'customize' && !shell?.jail) return [];
-    return [
-      `programs of ${arch} do not run here: use a machine of that architecture, or set JOB_EMULATION=true, which registers qemu-user for it`,
-    ];
   }
 
   private startPhase(directory: string, phase: PhaseName, groups: readonly string[]): WorkerProcess {

@@ -1,10 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createWriteStream, type WriteStream } from 'node:fs';
+import { createWriteStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import type { PhaseName } from '../../../protocol/job-spec.js';
-
-/** Most bytes that are kept of what one phase prints. A shell's log grows with whatever its user does. */
-const LOG_LIMIT = 16 * 1024 * 1024;
+import { BoundedLog } from './bounded-log.js';
 
 /** How a worker process ended. */
 export interface WorkerEnd {
@@ -48,18 +46,6 @@ const HOLDER = [
 /** Joins the groups, and becomes the command behind `--`. A process that could not join them must not run without limits. */
 const JOIN = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec "$@"';
 
-/** Copies all that comes from the sources, as far as it is kept. */
-function copyToLog(sources: readonly Readable[], log: WriteStream): void {
-  let left = LOG_LIMIT;
-  const keep = (chunk: Buffer) => {
-    if (left <= 0) return;
-    log.write(chunk.subarray(0, left));
-    left -= chunk.length;
-    if (left <= 0) log.write(`\n[the log of this phase was cut at ${LOG_LIMIT / 1024 / 1024} MiB]\n`);
-  };
-  for (const source of sources) source.on('data', keep);
-}
-
 /** One phase of a job, running. */
 export class WorkerProcess {
   readonly phase: PhaseName;
@@ -79,13 +65,14 @@ export class WorkerProcess {
       cwd: '/',
     });
     // Where this process may open no more files, its child has no streams, and says so by the event error.
-    copyToLog(
-      [this.child.stdout, this.child.stderr].filter((stream) => stream instanceof Readable),
-      log,
-    );
+    const kept = new BoundedLog(log);
+    for (const stream of [this.child.stdout, this.child.stderr])
+      if (stream instanceof Readable) stream.on('data', (chunk: Buffer) => kept.add(chunk));
     this.ended = new Promise((resolve) => {
-      const end = (code: number | null, signal: NodeJS.Signals | null) =>
+      const end = (code: number | null, signal: NodeJS.Signals | null) => {
+        kept.end();
         log.end(() => resolve({ phase: this.phase, code, signal }));
+      };
       this.child.once('error', (error) => {
         log.write(`${error.message}\n`);
         end(127, null);

@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -68,8 +77,9 @@ function treeOf(source: SquashfsImage): PackableTree {
   const twins = [...source.inodes()].filter((inode) => inode.kind === 'file').slice(0, 20);
   for (const [index, twin] of twins.entries()) {
     const size = twin.size > 60_000 ? 50_000 : twin.size;
-    writeFileSync(at(`new-${index}`), content(index, size));
-    const stored = { directory: directory, name: `new-${index}`, size, allocated: size, twins: [twin], stored: null };
+    const name = `new-${index}-${size}`;
+    if (!existsSync(at(name))) writeFileSync(at(name), content(index, size));
+    const stored = { directory: directory, name, size, allocated: size, twins: [twin], stored: null };
     const node = fileNode({ ...root, mode: 0o644 }, { from: 'file', ...stored });
     root.entries.push({ name: `\u00ff ${String(index).padStart(3, '0')}`, node });
   }

@@ -82,7 +82,7 @@ const UNCOMPRESSED = 1 << 24;
 
 /** Bytes that a block takes in the image. */
 export function blockLength(word: number): number {
-  return word & ~UNCOMPRESSED;
+  return (word & ~UNCOMPRESSED) >>> 0;
 }
 
 export function isCompressed(word: number): boolean {

@@ -45,23 +45,21 @@ export class MetadataReader {
    * @throws BadSquashfs
    */
   table(start: number, end: number, what: string): MetadataTable {
-    const parts: Buffer[] = [];
+    const stored = this.file.read(start, Math.min(end - start, TABLE_LIMIT));
+    const positions = blockPositions(stored, what);
+    if ((positions.length - 1) * METADATA_SIZE > TABLE_LIMIT || end - start > TABLE_LIMIT)
+      throw new BadSquashfs(`its ${what} table is larger than that of any sane image`);
+    const content = Buffer.alloc(positions.length * METADATA_SIZE);
     const blocks = new Map<number, number>();
     let length = 0;
-    for (let position = start; position < end;) {
-      const { content, next } = this.block(position, what);
-      blocks.set(position - start, length);
-      parts.push(content);
-      length += content.length;
-      if (length > TABLE_LIMIT) throw new BadSquashfs(`its ${what} table is larger than that of any sane image`);
-      if (next > end) throw new BadSquashfs(`its ${what} table runs into the next`);
-      if (content.length < METADATA_SIZE && next < end)
-        throw new BadSquashfs(`a block in the midst of its ${what} table is not full`);
-      position = next;
+    for (const position of positions) {
+      if (length % METADATA_SIZE > 0) throw new BadSquashfs(`a block in the midst of its ${what} table is not full`);
+      blocks.set(position, length);
+      length += this.unpack(stored, position, what).copy(content, length);
     }
     // A directory may be said to begin where the table ends, as long as it is empty.
-    if (!blocks.has(end - start)) blocks.set(end - start, length);
-    return new MetadataTable(Buffer.concat(parts), what, blocks);
+    blocks.set(end - start, length);
+    return new MetadataTable(content.subarray(0, length), what, blocks);
   }
 
   /**
@@ -75,7 +73,7 @@ export class MetadataReader {
     const positions = this.positions(index, Math.ceil(length / METADATA_SIZE), what);
     const content = Buffer.alloc(length);
     let filled = 0;
-    for (const position of positions) filled += this.block(position, what).content.copy(content, filled);
+    for (const position of positions) filled += this.block(position, what).copy(content, filled);
     if (filled !== length) throw new BadSquashfs(`its ${what} table has another length than it says`);
     return { content, start: positions[0] ?? index };
   }
@@ -90,15 +88,32 @@ export class MetadataReader {
     return positions;
   }
 
-  private block(position: number, what: string): { content: Buffer; next: number } {
-    const bytes = this.file.read(position, Math.min(METADATA_SIZE + 2, Math.max(this.size - position, 2)));
-    const header = bytes.readUInt16LE(0);
-    const length = header & ~METADATA_UNCOMPRESSED;
-    if (length === 0 || length > METADATA_SIZE || length + 2 > bytes.length)
-      throw new BadSquashfs(`a block of its ${what} table has an impossible length`);
-    const stored = bytes.subarray(2, 2 + length);
-    const content = header & METADATA_UNCOMPRESSED ? stored : this.codec.decompress(stored, METADATA_SIZE);
-    if (content.length === 0) throw new BadSquashfs(`a block of its ${what} table is empty`);
-    return { content, next: position + 2 + length };
+  private block(position: number, what: string): Buffer {
+    return this.unpack(this.file.read(position, Math.min(METADATA_SIZE + 2, this.size - position)), 0, what);
   }
+
+  private unpack(stored: Buffer, position: number, what: string): Buffer {
+    const length = storedLength(stored, position, what);
+    const block = stored.subarray(position + 2, position + 2 + length);
+    const isCompressed = (stored.readUInt16LE(position) & METADATA_UNCOMPRESSED) === 0;
+    const content = isCompressed ? this.codec.decompress(block, METADATA_SIZE) : block;
+    if (content.length === 0) throw new BadSquashfs(`a block of its ${what} table is empty`);
+    return content;
+  }
+}
+
+/** Where blocks begin in a table as it is stored. */
+function blockPositions(stored: Buffer, what: string): number[] {
+  const positions: number[] = [];
+  for (let position = 0; position < stored.length; position += 2 + storedLength(stored, position, what))
+    positions.push(position);
+  return positions;
+}
+
+/** Bytes that a block takes behind the two that tell so. */
+function storedLength(stored: Buffer, position: number, what: string): number {
+  const length = position + 2 > stored.length ? 0 : stored.readUInt16LE(position) & ~METADATA_UNCOMPRESSED;
+  if (length === 0 || length > METADATA_SIZE || position + 2 + length > stored.length)
+    throw new BadSquashfs(`a block of its ${what} table has an impossible length`);
+  return length;
 }

@@ -143,12 +143,7 @@ type Packed = Pick<ImageReport, 'bytes' | 'reusedBytes' | 'droppedXattrs' | 'sec
 
 /** Packs all of a root. */
 async function packAll(context: PhaseContext, options: FullOptions): Promise<Packed> {
-  if (!SLOW_COMPRESSIONS.has(options.target.compression)) return packByMksquashfs(context, options);
-  return packFull(options).catch((error: unknown) => {
-    // It is looked for before anything is written. mksquashfs has its own.
-    if (error instanceof CodecMissing) return packByMksquashfs(context, options);
-    throw error;
-  });
+  return SLOW_COMPRESSIONS.has(options.target.compression) ? packFull(options) : packByMksquashfs(context, options);
 }
 
 async function packByMksquashfs(

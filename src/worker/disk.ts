@@ -34,6 +34,7 @@ export class Disk {
     const [needed, left] = [bytes, Math.max(0, free)].map((size) => Math.ceil(size / MIB));
     throw new JobFailure(
       `the job needs ${needed} MiB on the disk of STATE_DIR, and ${left} MiB are free: free some space, and start the job again`,
+      { code: 'disk_full' },
     );
   }
 }

@@ -31,6 +31,7 @@ export async function waitForRepos(context: PhaseContext<CreateSpec>): Promise<v
     await ims.report({
       progress: { stage: 'repositories', done: repositories.length - missing.length, total: repositories.length },
       status_reason: `waits for repositories: ${text}`,
+      status_code: 'repositories',
     });
     told = text;
     await new Promise((resolve) => setTimeout(resolve, pause));

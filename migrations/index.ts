@@ -8,6 +8,7 @@ import { RunnerLeases1795490000000 } from './1795490000000-runner-leases.js';
 import { RecipesOfJobs1795492000000 } from './1795492000000-recipes-of-jobs.js';
 import { PackingReports1795494000000 } from './1795494000000-packing-reports.js';
 import { JobTokens1795496000000 } from './1795496000000-job-tokens.js';
+import { StatusCodes1795498000000 } from './1795498000000-status-codes.js';
 
 /** Every migration, oldest first. A list, since globs differ between source and build. */
 export const migrations = [
@@ -21,4 +22,5 @@ export const migrations = [
   RecipesOfJobs1795492000000,
   PackingReports1795494000000,
   JobTokens1795496000000,
+  StatusCodes1795498000000,
 ];

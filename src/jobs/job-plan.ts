@@ -102,6 +102,7 @@ export function planJob(
     kubernetes_secret: null,
     remote_build_node: '',
     status_reason: null,
+    status_code: null,
     progress: null,
     packing: null,
     public_key: circumstances.publicKey,

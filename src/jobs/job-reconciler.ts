@@ -12,6 +12,7 @@ import { JobSteps } from './job-steps.js';
 import { IMPORTED, Job } from './job.entity.js';
 import { launchSpec } from './launch-spec.js';
 import { JobLauncher, LaunchRefused, NotYet, type Observation } from './launcher/job-launcher.js';
+import type { StatusCode } from '../protocol/status-codes.js';
 import { RunnerLease } from './runner-lease.js';
 
 /** Milliseconds between two looks when nothing wakes the reconciler. */
@@ -215,8 +216,7 @@ export class JobReconciler implements OnApplicationShutdown {
 
   private async endIfDead(job: Job): Promise<void> {
     const observation = await this.launcher.observe(job.id);
-    if (observation.state !== 'running')
-      return this.end(job, observation.state === 'absent' ? GONE : (observation.reason ?? SILENT));
+    if (observation.state !== 'running') return this.end(job, ...endOf(observation));
     await this.sayWhatIsSeen(job, observation);
     await this.endIfOverdue(job);
   }
@@ -225,17 +225,17 @@ export class JobReconciler implements OnApplicationShutdown {
   private async endIfOverdue(job: Job): Promise<void> {
     const latest = new Date(Date.now() - CLOSING);
     if (job.status !== 'waiting_on_user' || !job.shell_deadline || job.shell_deadline > latest) return;
-    await this.end(job, OVERDUE, { status: 'waiting_on_user', shell_deadline: LessThan(latest) });
+    await this.end(job, OVERDUE, 'shell_deadline', { status: 'waiting_on_user', shell_deadline: LessThan(latest) });
   }
 
   /** What only the launcher knows of a job that runs: what it waits for before its worker can speak, the address of its shell, its Secret. */
   private async sayWhatIsSeen(
     job: Job,
-    { waits, externalIp, secret }: Observation & { state: 'running' },
+    { waits, code, externalIp, secret }: Observation & { state: 'running' },
   ): Promise<void> {
-    const status_reason = waits ?? null;
+    const [status_reason, status_code] = [waits ?? null, code ?? null];
     if (job.status === 'creating' && job.status_reason !== status_reason)
-      await this.jobs.update({ id: job.id, status: 'creating' }, { status_reason } as never);
+      await this.jobs.update({ id: job.id, status: 'creating' }, { status_reason, status_code } as never);
     if (secret && job.kubernetes_secret !== secret)
       await this.jobs.update({ id: job.id }, { kubernetes_secret: secret });
     const [shell] = job.ssh_containers ?? [];
@@ -248,11 +248,11 @@ export class JobReconciler implements OnApplicationShutdown {
   }
 
   /** Ends a job whose worker said nothing of its end. Where it was done but for its last words, they are said for it. */
-  private async end(job: Job, reason: string, onlyWhere: FindOptionsWhere<Job> = {}): Promise<void> {
+  private async end(job: Job, reason: string, code: StatusCode, onlyWhere: FindOptionsWhere<Job> = {}): Promise<void> {
     const image = await this.halfMadeImages.findFinished(job.id);
     const end = image
       ? ({ status: 'success', resultant_image_id: image } as const)
-      : ({ status: 'error', status_reason: reason } as const);
+      : ({ status: 'error', status_reason: reason, status_code: code } as const);
     const { affected } = await this.jobs.update(
       { ...onlyWhere, id: job.id, ended: IsNull() },
       { ...end, ended: new Date(), progress: null },
@@ -278,10 +278,10 @@ export class JobReconciler implements OnApplicationShutdown {
     const forWaiting = (step: (job: Job) => Promise<void>) =>
       this.forEach({ launched: IsNull(), ended: IsNull() }, 'launch', step);
     let room = await this.launcher.free().catch(async (error: unknown) => {
-      await forWaiting((job) => this.sayWhyItWaits(job, NOT_YET));
+      await forWaiting((job) => this.sayWhyItWaits(job, NOT_YET, 'launch_failing'));
       throw error;
     });
-    await forWaiting((job) => (room-- > 0 ? this.launch(job) : this.sayWhyItWaits(job, this.fullReason())));
+    await forWaiting((job) => (room-- > 0 ? this.launch(job) : this.sayWhyItWaits(job, this.fullReason(), 'no_room')));
   }
 
   /**
@@ -308,6 +308,7 @@ export class JobReconciler implements OnApplicationShutdown {
       launched: new Date(),
       // The worker may have given a reason of its own by now.
       status_reason: () => `CASE WHEN status = 'creating' THEN NULL ELSE status_reason END`,
+      status_code: () => `CASE WHEN status = 'creating' THEN NULL ELSE status_code END`,
       // Where the job was ended meanwhile, what was launched is given back once more.
       released: null,
     };
@@ -316,8 +317,8 @@ export class JobReconciler implements OnApplicationShutdown {
   }
 
   private async endOrTryAgain(job: Job, error: unknown): Promise<void> {
-    if (error instanceof LaunchRefused) return this.end(job, error.message);
-    await this.sayWhyItWaits(job, NOT_YET);
+    if (error instanceof LaunchRefused) return this.end(job, error.message, 'refused');
+    await this.sayWhyItWaits(job, NOT_YET, 'launch_failing');
     throw error;
   }
 
@@ -325,9 +326,9 @@ export class JobReconciler implements OnApplicationShutdown {
     return `waits until another job ends: JOB_MAX_RUNNING lets ${this.config.jobs.local.maxRunning} run at once`;
   }
 
-  private async sayWhyItWaits(job: Job, reason: string): Promise<void> {
-    if (job.status_reason !== reason)
-      await this.jobs.update({ id: job.id, launched: IsNull(), ended: IsNull() }, { status_reason: reason });
+  private async sayWhyItWaits(job: Job, status_reason: string, status_code: StatusCode): Promise<void> {
+    if (job.status_reason !== status_reason)
+      await this.jobs.update({ id: job.id, launched: IsNull(), ended: IsNull() }, { status_reason, status_code });
   }
 
   private async specOf(job: Job) {
@@ -363,9 +364,13 @@ export class JobReconciler implements OnApplicationShutdown {
   /** Jobs of a server that has not answered for them for a whole lease: it is gone, or cut off, and they with it. */
   private async endAbandoned(): Promise<void> {
     await this.jobs.query(
-      `UPDATE jobs SET status = 'error', ended = now(), progress = NULL, status_reason = $2
+      `UPDATE jobs SET status = 'error', ended = now(), progress = NULL, status_reason = $2, status_code = $3
        WHERE runner <> $1 AND ended IS NULL AND deleted IS NULL AND lease_until < now()`,
-      [this.runner, 'the server that ran this job has stopped. Start the job again.'],
+      [
+        this.runner,
+        'the server that ran this job has stopped. Start the job again.',
+        'server_stopped' satisfies StatusCode,
+      ],
     );
   }
 
@@ -424,4 +429,10 @@ export class JobReconciler implements OnApplicationShutdown {
     this.unownedSince.delete(job_id);
     this.log.warn('removed what was left of a job without a record', { job_id });
   }
+}
+
+/** What a record says of a job that does not run any more, and whose worker said nothing. */
+function endOf(observation: Exclude<Observation, { state: 'running' }>): [reason: string, code: StatusCode] {
+  if (observation.state === 'absent') return [GONE, 'gone'];
+  return observation.reason === null ? [SILENT, 'unknown'] : [observation.reason, observation.code];
 }

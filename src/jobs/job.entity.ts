@@ -7,6 +7,7 @@ import { type Arch, ARCHES } from '../protocol/arch.js';
 import type { HostKey, JobProgress, PackingReport } from '../protocol/job-report.js';
 import type { SourceSpec, TemplateValue } from '../protocol/job-spec.js';
 import { JOB_STATUSES, JOB_TYPES, type JobStatus, type JobType } from '../protocol/job-status.js';
+import { STATUS_CODES, type StatusCode } from '../protocol/status-codes.js';
 import type { ConnectionInfo } from './launcher/job-launcher.js';
 
 /** What a job keeps of the recipe that it builds from. */
@@ -213,6 +214,17 @@ export class Job {
     description: 'Why the job ended or waits, and what to change. Version 3 only.',
   })
   status_reason: string | null;
+
+  @Column('text', { nullable: true })
+  @OnlyInV3()
+  @ApiProperty({
+    type: String,
+    enum: STATUS_CODES,
+    nullable: true,
+    description: 'Why the job ended or waits, for programs: the cause that status_reason tells of. Version 3 only.',
+    example: 'out_of_memory',
+  })
+  status_code: StatusCode | null;
 
   @Column('jsonb', { nullable: true })
   @OnlyInV3()

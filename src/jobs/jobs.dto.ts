@@ -3,9 +3,10 @@ import { Transform } from 'class-transformer';
 import { Allow } from 'class-validator';
 import { DryRun } from '../database/dry-run.dto.js';
 import { BuiltListQuery } from '../database/list-query.dto.js';
-import { Bool, ItemsOf, Optional, Shaped, Text } from '../errors/members.js';
+import { Bool, ItemsOf, OneOf, Optional, Shaped, Text } from '../errors/members.js';
 import { type HostKey, type JobProgress, PACKING_METHODS, type PackingReport } from '../protocol/job-report.js';
 import { JOB_STATUSES, JOB_TYPES } from '../protocol/job-status.js';
+import { STATUS_CODES, type StatusCode } from '../protocol/status-codes.js';
 import { Job } from './job.entity.js';
 import type { JobFilterQuery } from './job-filter.js';
 
@@ -63,6 +64,11 @@ export class ReportJob extends UpdateJob {
   @Text({ limit: 8192 })
   @ApiProperty({ required: false, description: 'Why the job ended or waits.' })
   status_reason?: string;
+
+  @Optional()
+  @OneOf(STATUS_CODES)
+  @ApiProperty({ required: false, enum: STATUS_CODES, description: 'The cause of which status_reason tells.' })
+  status_code?: StatusCode;
 
   @Shaped('an object with stage, done and total', isProgress)
   @ApiProperty({ required: false, nullable: true, type: Object, example: { stage: 'pack', done: 1024, total: null } })

@@ -192,6 +192,7 @@ async function applyReport(manager: EntityManager, id: string, report: ReportJob
     status = job.status,
     resultant_image_id = job.resultant_image_id,
     status_reason,
+    status_code,
     progress,
     packing = job.packing,
     shell_idle_seconds = job.shell_idle_seconds,
@@ -205,7 +206,10 @@ async function applyReport(manager: EntityManager, id: string, report: ReportJob
     resultant_image_id,
     packing,
     ssh_containers: containersAfter(job.ssh_containers, shell),
-    ...((status !== job.status || status_reason !== undefined) && { status_reason: status_reason ?? null }),
+    ...((status !== job.status || status_reason !== undefined) && {
+      status_reason: status_reason ?? null,
+      status_code: status_code ?? null,
+    }),
     ...((status !== job.status || progress !== undefined) && {
       // A report that was overtaken by the end of the job says nothing that is still true.
       progress: isTerminal(status) ? null : (progress ?? null),

@@ -1,4 +1,5 @@
 import type { JobStatus } from './job-status.js';
+import type { StatusCode } from './status-codes.js';
 
 /** Header with the token of a job, by which a worker shows which job it works for: `<job id>.<token>`. */
 export const JOB_TOKEN_HEADER = 'ims-job-token';
@@ -45,6 +46,8 @@ export interface JobReport {
   resultant_image_id?: string;
   /** Why the job ended, or waits: one or two sentences that say what to change. */
   status_reason?: string;
+  /** The same for programs; sent with a reason only. */
+  status_code?: StatusCode;
   progress?: JobProgress | null;
   packing?: PackingReport;
   /** Public keys that the shell of the job answers with. Sent before or with `waiting_on_user`. */

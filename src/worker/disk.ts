@@ -44,8 +44,10 @@ export class Disk {
   async expectFree(bytes: number): Promise<void> {
     const free = await this.free();
     if (free >= bytes) return;
-    if (bytes === 0) throw new JobFailure(diskFull(this.place));
+    if (bytes === 0) throw new JobFailure(diskFull(this.place), { code: 'disk_full' });
     const [needed, left] = [bytes, Math.max(0, free)].map((size) => Math.ceil(size / MIB));
-    throw new JobFailure(`the job needs ${needed} MiB on its disk, and ${left} MiB are free: ${REMEDY[this.place]}`);
+    throw new JobFailure(`the job needs ${needed} MiB on its disk, and ${left} MiB are free: ${REMEDY[this.place]}`, {
+      code: 'disk_full',
+    });
   }
 }

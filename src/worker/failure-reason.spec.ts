@@ -1,7 +1,9 @@
 import { tmpdir } from 'node:os';
+import { ArtifactStoreFailure } from '../artifacts/artifact-store.js';
 import { CommandFailed } from './commands.js';
 import { Disk } from './disk.js';
-import { failureReason } from './failure-reason.js';
+import { failureCode, failureReason } from './failure-reason.js';
+import { JobFailure } from './job-failure.js';
 
 const REMEDY = {
   machine: 'free some space (old jobs, other files), or give the server a larger STATE_DIR, and start the job again',
@@ -31,5 +33,22 @@ describe.each(['machine', 'pod'] as const)('a full disk of a %s says how the job
     await expect(disk.expectFree(3 << 20)).rejects.toThrow(
       `the job needs 3 MiB on its disk, and 0 MiB are free: ${REMEDY[place]}`,
     );
+  });
+});
+
+describe('failureCode', () => {
+  it.each([
+    ['what the failure itself says', new JobFailure('over', { code: 'shell_idle' }), 'shell_idle'],
+    ['a full disk', Object.assign(new Error('write'), { code: 'ENOSPC' }), 'disk_full'],
+    [
+      'a full disk behind it',
+      new Error('copy', { cause: Object.assign(new Error(), { code: 'EDQUOT' }) }),
+      'disk_full',
+    ],
+    ['the store', new ArtifactStoreFailure('away'), 'artifact_store'],
+    ['the phase', new JobFailure('something else'), 'packaging'],
+    ['the phase, where nobody expected it', new TypeError('x'), 'packaging'],
+  ])('names %s', (_what, error, code) => {
+    expect(failureCode(error, 'finish')).toBe(code);
   });
 });

@@ -1,3 +1,5 @@
+import type { PhaseName } from '../protocol/job-spec.js';
+import type { StatusCode } from '../protocol/status-codes.js';
 import { ArtifactStoreFailure, NoSuchArtifact } from '../artifacts/artifact-store.js';
 import { CommandFailed, CommandMissing } from './commands.js';
 import type { Place } from './config.js';
@@ -23,4 +25,22 @@ export function failureReason(error: unknown, phase: string, place: Place): stri
   if (error instanceof CommandFailed)
     return `the phase ${phase} failed, since ${error.command} did; the log of the job says why`;
   return `the phase ${phase} failed unexpectedly; the log of the job says why`;
+}
+
+/** What it is called that a phase failed, where nothing more is known. */
+const CODE_OF_PHASE: Readonly<Record<PhaseName, StatusCode>> = {
+  'fetch-image': 'source',
+  'fetch-recipe': 'source',
+  'wait-for-repos': 'repositories',
+  'build-ca-rpm': 'build',
+  'build-image': 'build',
+  shell: 'shell_failed',
+  finish: 'packaging',
+};
+
+/** What the job record says to programs of an error that ended a phase. */
+export function failureCode(error: unknown, phase: PhaseName): StatusCode {
+  if (error instanceof JobFailure && error.code) return error.code;
+  if (isDiskFull(error)) return 'disk_full';
+  return error instanceof ArtifactStoreFailure ? 'artifact_store' : CODE_OF_PHASE[phase];
 }

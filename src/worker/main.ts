@@ -5,7 +5,7 @@ import { SystemCommands } from './commands.js';
 import { type Place, readWorkerConfig, type WorkerConfig } from './config.js';
 import { Disk } from './disk.js';
 import { providePrograms } from './emulation.js';
-import { failureReason } from './failure-reason.js';
+import { failureCode, failureReason } from './failure-reason.js';
 import { HttpImsClient, type ImsClient, ImsUnreachable, JobIsOver } from './ims-client.js';
 import { JobDirectory } from './job-directory.js';
 import { JobFailure } from './job-failure.js';
@@ -83,11 +83,11 @@ async function openStore(phase: PhaseName, store: WorkerConfig['store']): Promis
 
 /** Says why a phase failed: to the log, and to the server. */
 async function fail(error: unknown, phase: PhaseName, place: Place, ims: ImsClient): Promise<number> {
-  const status_reason = failureReason(error, phase, place);
+  const [status_reason, status_code] = [failureReason(error, phase, place), failureCode(error, phase)];
   log('failed', { phase, reason: status_reason });
   if (!(error instanceof JobFailure)) process.stdout.write(`${error instanceof Error ? error.stack : String(error)}\n`);
   if (error instanceof ImsUnreachable) return 1;
-  await ims.report({ status: 'error', status_reason }).catch((unsaid: unknown) => {
+  await ims.report({ status: 'error', status_reason, status_code }).catch((unsaid: unknown) => {
     if (!(unsaid instanceof JobIsOver)) log('the server was not told', { error: String(unsaid) });
   });
   return 1;

@@ -13,7 +13,15 @@ const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00$/;
 const PORTS = { first: 20_000, last: 20_099 };
 /** Members that versions before the third do not know. */
-const ONLY_IN_V3 = ['status_reason', 'progress', 'packing', 'ended', 'shell_deadline', 'shell_idle_seconds'];
+const ONLY_IN_V3 = [
+  'status_reason',
+  'status_code',
+  'progress',
+  'packing',
+  'ended',
+  'shell_deadline',
+  'shell_idle_seconds',
+];
 
 let database: TestDatabase;
 let app: TestApp;
@@ -134,6 +142,7 @@ describe.each(['/v3', '/v2', ''])('%s/jobs', (version) => {
         ...(isV3 && {
           status_reason: null,
           progress: null,
+          status_code: null,
           packing: null,
           ended: null,
           shell_deadline: null,
@@ -508,6 +517,7 @@ describe.each(['/v3', '/v2', ''])('%s/jobs', (version) => {
       const report = {
         status: 'packaging_artifacts',
         status_reason: 'it takes its time',
+        status_code: 'packaging',
         progress: { stage: 'pack', done: 1, total: null },
         host_keys: [{ type: 'ssh-ed25519', key: 'AAAA', fingerprint: 'SHA256:x' }],
       };
@@ -515,14 +525,15 @@ describe.each(['/v3', '/v2', ''])('%s/jobs', (version) => {
       const { body } = await app.send('GET', at(`/${id}`));
       const containers = (body as { ssh_containers: object[] }).ssh_containers;
       if (isV3) {
-        const { status, status_reason, progress, host_keys } = report;
-        expect(body).toMatchObject({ status, status_reason, progress, ssh_containers: [{ host_keys }] });
+        const { status, status_reason, status_code, progress, host_keys } = report;
+        expect(body).toMatchObject({ status, status_reason, status_code, progress, ssh_containers: [{ host_keys }] });
         return;
       }
       for (const member of ONLY_IN_V3) expect(body).not.toHaveProperty(member);
       expect(containers[0]).not.toHaveProperty('host_keys');
       for (const member of [
         'status_reason',
+        'status_code',
         'progress',
         'host_keys',
         'ssh_port',
@@ -546,15 +557,16 @@ it.each(['/v3', '/v2', ''])('gateways reach %s/jobs below their prefix', async (
 describe('what a worker reports (v3)', () => {
   const report = (id: string, body: object) => app.send('PATCH', `/v3/jobs/${id}`, { body });
 
-  it('forgets reason and progress of the status before', async () => {
+  it('forgets reason, code and progress of the status before', async () => {
     const { id } = await aJob();
     await report(id, {
       status: 'fetching_image',
       status_reason: 'slow',
+      status_code: 'source',
       progress: { stage: 'download', done: 1, total: 2 },
     });
     const { body } = await report(id, { status: 'waiting_on_user' });
-    expect(body).toMatchObject({ status_reason: null, progress: null });
+    expect(body).toMatchObject({ status_reason: null, status_code: null, progress: null });
   });
 
   it('says when a job ended, once', async () => {
@@ -602,6 +614,7 @@ describe('what a worker reports (v3)', () => {
 
   it.each<[string, unknown[]]>([
     ['status_reason', ['', 5, null, 'x'.repeat(8193)]],
+    ['status_code', ['', 5, null, 'out of luck']],
     [
       'progress',
       [

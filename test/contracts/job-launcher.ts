@@ -146,11 +146,15 @@ export function describeJobLauncher(
       expect(changes).toBeGreaterThan(before);
     });
 
-    it('tells in a sentence why a job has ended badly', async () => {
+    it('tells in a sentence, and by a code, why a job has ended badly', async () => {
       const { job_id } = await launched();
       await under.end(job_id, 'badly');
       await isIn(job_id, 'ended');
-      expect(await launcher.observe(job_id)).toEqual({ state: 'ended', reason: expect.stringMatching(/\w+ \w+/) });
+      expect(await launcher.observe(job_id)).toEqual({
+        state: 'ended',
+        reason: expect.stringMatching(/\w+ \w+/),
+        code: 'container_exit',
+      });
     });
 
     it('shows what a job prints, from any byte on', async () => {

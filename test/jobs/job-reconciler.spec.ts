@@ -152,13 +152,16 @@ describe('launching', () => {
     for (const [index, id] of ids.entries()) await jobs.update(id, { created: new Date(2026, 0, 1 + index) });
     await reconciler.pass();
     expect((await launcher.list()).toSorted()).toEqual(ids.slice(0, 2).toSorted());
-    expect((await get(ids[2]!)).status_reason).toContain('JOB_MAX_RUNNING lets 2 run at once');
+    expect(await get(ids[2]!)).toMatchObject({
+      status_reason: expect.stringContaining('JOB_MAX_RUNNING lets 2 run at once'),
+      status_code: 'no_room',
+    });
     launcher.finish(ids[0]!, null);
     await end(ids[0]!);
     await reconciler.pass();
     await reconciler.pass();
     expect(await launcher.list()).toContain(ids[2]);
-    expect((await get(ids[2]!)).status_reason).toBeNull();
+    expect(await get(ids[2]!)).toMatchObject({ status_reason: null, status_code: null });
   });
 
   it('takes no job for dead that another server is about to launch', async () => {
@@ -181,8 +184,12 @@ describe('launching', () => {
     launcher.failures.push(new Error('connect ECONNREFUSED 10.1.2.3'), new Error('connect ECONNREFUSED 10.1.2.3'));
     await reconciler.pass();
     await reconciler.pass();
-    const { status, launched, status_reason } = await get(id);
-    expect({ status, launched }).toEqual({ status: 'creating', launched: null });
+    const { status, launched, status_reason, status_code } = await get(id);
+    expect({ status, launched, status_code }).toEqual({
+      status: 'creating',
+      launched: null,
+      status_code: 'launch_failing',
+    });
     expect(status_reason).toMatch(/tried again/);
     expect(status_reason).not.toContain('10.1.2.3');
     // Said once, not with each look.
@@ -258,7 +265,11 @@ describe('launching', () => {
     const id = await insertJob();
     launcher.failures.push(new LaunchRefused('this machine has no loop devices'));
     await reconciler.pass();
-    expect(await get(id)).toMatchObject({ status: 'error', status_reason: 'this machine has no loop devices' });
+    expect(await get(id)).toMatchObject({
+      status: 'error',
+      status_reason: 'this machine has no loop devices',
+      status_code: 'refused',
+    });
   });
 
   it('leaves jobs of other runners alone', async () => {
@@ -277,6 +288,7 @@ describe('what ended without a word', () => {
     expect(await get(id)).toMatchObject({
       status: 'error',
       status_reason: 'the phase shell was killed',
+      status_code: 'container_exit',
       progress: null,
     });
   });
@@ -286,7 +298,18 @@ describe('what ended without a word', () => {
     await reconciler.pass();
     await launcher.remove(id);
     await reconciler.pass();
-    expect((await get(id)).status_reason).toContain('was deleted');
+    expect(await get(id)).toMatchObject({ status_reason: expect.stringContaining('was deleted'), status_code: 'gone' });
+  });
+
+  it('says before its end what it waits for, and no more when that is there', async () => {
+    const id = await insertJob();
+    await reconciler.pass();
+    launcher.jobs.get(id)!.observation = { state: 'running', waits: 'no node takes the pod', code: 'unschedulable' };
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({ status_reason: 'no node takes the pod', status_code: 'unschedulable' });
+    launcher.jobs.get(id)!.observation = { state: 'running' };
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({ status_reason: null, status_code: null });
   });
 
   it('is a success where only the last words were lost', async () => {
@@ -319,6 +342,7 @@ describe('a shell whose deadline has passed', () => {
     expect(await get(id)).toMatchObject({
       status: 'error',
       status_reason: expect.stringMatching(/deadline of the shell.*JOB_SHELL_SECONDS/),
+      status_code: 'shell_deadline',
     });
     await end(id, { status: 'error', ended: new Date(Date.now() - 11_000) });
     await reconciler.pass();
@@ -573,7 +597,11 @@ describe('jobs of another server on the database', () => {
     if (state === 'launched') await reconciler.pass();
     await jobs.update(id, { lease_until: agoSeconds(1) });
     await other.pass();
-    expect(await get(id)).toMatchObject({ status: 'error', status_reason: expect.stringContaining('has stopped') });
+    expect(await get(id)).toMatchObject({
+      status: 'error',
+      status_reason: expect.stringContaining('has stopped'),
+      status_code: 'server_stopped',
+    });
   });
 
   it('end also where it died before it looked once', async () => {

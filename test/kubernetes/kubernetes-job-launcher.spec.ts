@@ -6,6 +6,7 @@ import type {
   BatchJob,
   DestinationRule,
   Event,
+  KubeObject,
   PersistentVolumeClaim,
   Secret,
   Service,
@@ -22,6 +23,8 @@ import { FakeKubernetes, type SeenRequest } from '../support/fake-kubernetes.js'
 import { aCreateSpec, aJobSpec } from '../support/job-spec.js';
 import { kubernetesSettings } from '../support/kubernetes-settings.js';
 import { sleep, until } from '../support/system.js';
+
+const OTHER_ID = '06c3dd57-f347-4229-85b3-1d024a947b3f';
 
 function launcherOn(
   cluster: Pick<FakeKubernetes, 'url'>,
@@ -324,6 +327,49 @@ describe('KubernetesJobLauncher', () => {
       expect(cluster.all('events').length).toBe(cluster.objects.size);
       await until('it is seen', async () => (await launcher.observe(job_id)).state === 'absent');
     });
+  });
+
+  describe('what no record may own', () => {
+    it('is what these servers have made, or earlier ones, not what another service has in the namespace', async () => {
+      const [ours, theirs, older] = [aJobSpec(), aJobSpec(), aJobSpec()];
+      const other = launcherOn(cluster, { serverUrl: 'http://other.services' });
+      await launcher.launch(ours);
+      await other.launch(theirs);
+      await launcher.launch(older);
+      const isOlder = ({ metadata }: KubeObject) => metadata.labels?.['app.kubernetes.io/instance'] === older.job_id;
+      for (const object of [...cluster.objects.values()].filter(isOlder))
+        cluster.change(object, { metadata: { labels: { 'cray-ims/server': null } } });
+      await until('all is known', async () => (await launcher.list()).includes(older.job_id));
+      expect((await launcher.list()).toSorted()).toEqual([ours.job_id, older.job_id].toSorted());
+      await until('theirs is known', async () => (await other.list()).includes(theirs.job_id));
+      await other.stop();
+    });
+
+    it('is not what has a label that is no id', async () => {
+      const { job_id } = aJobSpec();
+      await launcher.launch(aJobSpec({ job_id }));
+      const [service] = cluster.all<Service>('services');
+      const labels = { ...service!.metadata.labels, 'app.kubernetes.io/instance': 'my-own' };
+      cluster.put('services', 'ims', { ...service!, metadata: { name: 'mine', labels } });
+      cluster.put('services', 'ims', {
+        ...service!,
+        metadata: { name: 'late', labels: { ...labels, 'app.kubernetes.io/instance': OTHER_ID } },
+      });
+      await until('both are known', async () => (await launcher.list()).includes(OTHER_ID));
+      expect((await launcher.list()).toSorted()).toEqual([job_id, OTHER_ID].toSorted());
+    });
+  });
+
+  it('removes also what was left where somebody deleted a Job without its parts', async () => {
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    const [job] = cluster.all('jobs');
+    for (const object of [...cluster.objects.values()].filter(({ metadata }) => metadata.ownerReferences))
+      cluster.change(object, { metadata: { ownerReferences: null } });
+    cluster.remove(`/apis/batch/v1/namespaces/ims/jobs/${job!.metadata.name}`);
+    await launcher.remove(job_id);
+    // There is no right to delete a Secret.
+    expect([...cluster.objects.values()].map(({ kind }) => kind)).toEqual(['Secret']);
   });
 
   it('does not wait for a node that does not answer, and goes on with the removal when it is asked again', async () => {

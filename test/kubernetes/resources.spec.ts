@@ -22,6 +22,8 @@ const LABELS = {
   'app.kubernetes.io/managed-by': 'cray-ims',
   'app.kubernetes.io/instance': ID,
 };
+/** Of all parts; the last one tells whose job it is where several services use a namespace. */
+const MARKED = { ...LABELS, 'cray-ims/server': expect.stringMatching(/^[0-9a-f]{16}$/) as unknown as string };
 const spec = (values: Partial<CustomizeSpec> = {}) => aJobSpec({ job_id: ID, ...values });
 
 /** All objects of a job, as they are sent. */
@@ -76,7 +78,7 @@ describe('the objects of a job', () => {
       metadata: {
         name: `cray-ims-${ID}-service`,
         namespace: 'ims',
-        labels: LABELS,
+        labels: MARKED,
         ownerReferences: [OWNER],
         annotations: {
           'external-dns.alpha.kubernetes.io/hostname': `${ID}.ims.cmn.shasta.local`,
@@ -96,7 +98,7 @@ describe('the objects of a job', () => {
     expect(claimOf(spec({ build_env_size: 7 }), kubernetesSettings({ storageClass: 'fast' }), OWNER)).toEqual({
       apiVersion: 'v1',
       kind: 'PersistentVolumeClaim',
-      metadata: { name: `cray-ims-${ID}-job-claim`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },
+      metadata: { name: `cray-ims-${ID}-job-claim`, namespace: 'ims', labels: MARKED, ownerReferences: [OWNER] },
       spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '35Gi' } }, storageClassName: 'fast' },
     });
   });
@@ -105,7 +107,7 @@ describe('the objects of a job', () => {
     expect(destinationRuleOf(spec(), kubernetesSettings(), OWNER, DESTINATION_RULES[0]!)).toEqual({
       apiVersion: 'networking.istio.io/v1',
       kind: 'DestinationRule',
-      metadata: { name: `cray-ims-${ID}-service`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },
+      metadata: { name: `cray-ims-${ID}-service`, namespace: 'ims', labels: MARKED, ownerReferences: [OWNER] },
       spec: { host: `cray-ims-${ID}-service.ims.svc.cluster.local`, trafficPolicy: { tls: { mode: 'DISABLE' } } },
     });
   });
@@ -116,7 +118,7 @@ describe('the objects of a job', () => {
     expect(rest).toEqual({
       apiVersion: 'v1',
       kind: 'Secret',
-      metadata: { name: `cray-ims-${ID}-spec`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },
+      metadata: { name: `cray-ims-${ID}-spec`, namespace: 'ims', labels: MARKED, ownerReferences: [OWNER] },
     });
     expect(Object.keys(data!)).toEqual(['job.json']);
     expect(decoded(data!['job.json']!)).toEqual(job);
@@ -127,7 +129,7 @@ describe('the objects of a job', () => {
     expect(configMapOf(job, kubernetesSettings(), OWNER, null)).toEqual({
       apiVersion: 'v1',
       kind: 'ConfigMap',
-      metadata: { name: `cray-ims-${ID}-configmap`, namespace: 'ims', labels: LABELS, ownerReferences: [OWNER] },
+      metadata: { name: `cray-ims-${ID}-configmap`, namespace: 'ims', labels: MARKED, ownerReferences: [OWNER] },
       data: { authorized_keys: job.public_key },
     });
     const inTheOpen = objectsOf(job, kubernetesSettings()).filter((object) => (object as KubeObject).kind !== 'Secret');
@@ -237,7 +239,7 @@ describe('the Job', () => {
 
   it('stands still until it is let go, is tried once, and is never done twice at a time', () => {
     const { metadata, spec: job } = jobOf(spec(), kubernetesSettings());
-    expect(metadata).toEqual({ name: `cray-ims-${ID}-customize`, namespace: 'ims', labels: LABELS });
+    expect(metadata).toEqual({ name: `cray-ims-${ID}-customize`, namespace: 'ims', labels: MARKED });
     expect(job).toMatchObject({
       backoffLimit: 0,
       suspend: true,
@@ -245,7 +247,7 @@ describe('the Job', () => {
       ttlSecondsAfterFinished: 3600,
     });
     expect(job.template.metadata).toEqual({
-      labels: { ...LABELS, 'sidecar.istio.io/inject': 'false' },
+      labels: { ...MARKED, 'sidecar.istio.io/inject': 'false' },
       annotations: { 'sidecar.istio.io/inject': 'false' },
     });
   });

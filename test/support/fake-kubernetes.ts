@@ -205,7 +205,13 @@ export class FakeKubernetes {
     };
     this.store(name, made, 'ADDED');
     reply(response, 201, this.objects.get(name)!);
-    if (made.metadata.ownerReferences?.some(({ uid }) => !this.isThere(uid))) this.remove(name);
+    this.collect(name);
+  }
+
+  /** What is owned by something that is not there, goes. */
+  private collect(path: string): void {
+    const owners = this.objects.get(path)!.metadata.ownerReferences ?? [];
+    if (owners.some(({ uid }) => !this.isThere(uid))) this.remove(path);
   }
 
   private isThere(uid: string): boolean {
@@ -217,6 +223,7 @@ export class FakeKubernetes {
     if (path.includes('/jobs/')) this.makePod(this.objects.get(path) as BatchJob, path);
     if (path.includes('/pods/')) this.endPod(path);
     reply(response, 200, this.objects.get(path)!);
+    this.collect(path);
   }
 
   private makePod(job: BatchJob, path: string): void {

@@ -4,6 +4,7 @@ import type { KubernetesSettings } from '../../src/jobs/launcher/kubernetes/reso
 export function kubernetesSettings(values: Partial<KubernetesSettings> = {}): KubernetesSettings {
   return {
     namespace: 'ims',
+    serverUrl: 'http://cray-ims.services',
     workerImage: 'localhost/ims-worker:dev',
     builderImage: 'localhost/ims-builder:dev',
     signingKeys: { namespace: 'services', secret: 'hpe-signing-key' },

@@ -33,7 +33,8 @@ export class MemoryJobLauncher extends JobLauncher {
 
   /** Has a job end by itself. */
   finish(jobId: string, reason: string | null): void {
-    this.jobs.get(jobId)!.observation = { state: 'ended', reason };
+    this.jobs.get(jobId)!.observation =
+      reason === null ? { state: 'ended', reason } : { state: 'ended', reason, code: 'container_exit' };
     for (const listener of this.listeners) listener();
   }
 
@@ -104,7 +105,8 @@ export class MemoryJobLauncher extends JobLauncher {
   async stop(): Promise<void> {
     this.stopped = true;
     for (const job of this.jobs.values())
-      if (job.observation.state === 'running') job.observation = { state: 'ended', reason: 'the server stopped' };
+      if (job.observation.state === 'running')
+        job.observation = { state: 'ended', reason: 'the server stopped', code: 'server_stopped' };
   }
 
   async ready(): Promise<void> {}

@@ -1,4 +1,5 @@
 import type { JobSpec } from '../../protocol/job-spec.js';
+import type { StatusCode } from '../../protocol/status-codes.js';
 
 /** Where the shell of a job can be reached; `host` is a name or an address. */
 export interface SshAddress {
@@ -16,12 +17,13 @@ export type Observation =
   /** Nothing of the job is there: it was never launched, or its parts are gone. */
   | { state: 'absent' }
   /**
-   * `waits` says what it waits for where it has not begun. `externalIp` is known where clients reach the shell by an address of its own,
+   * `waits` says what it waits for where it has not begun, and `code` the same to programs. `externalIp` is known where clients reach the shell by an address of its own,
    * `secret` is the name of the Kubernetes Secret with signing keys that was made for it.
    */
-  | { state: 'running'; waits?: string; externalIp?: string; secret?: string }
-  /** It ended by itself. `reason` is a sentence for the job record where its end was not a good one. */
-  | { state: 'ended'; reason: string | null };
+  | { state: 'running'; waits?: string; code?: StatusCode; externalIp?: string; secret?: string }
+  /** It ended by itself. `reason` is a sentence for the job record where its end was not a good one, `code` the same for programs. */
+  | { state: 'ended'; reason: string; code: StatusCode }
+  | { state: 'ended'; reason: null };
 
 /** The launcher cannot take this job; the message is a sentence for the job record that says what to change. Trying again does not help. */
 export class LaunchRefused extends Error {

@@ -22,6 +22,9 @@ export async function debugShell(context: PhaseContext<CreateSpec>): Promise<voi
   } catch (error) {
     if (error instanceof JobIsOver) throw error;
     const why = failureReason(error, 'shell', context.place);
-    throw new JobFailure(`${failure}. No shell could be kept open in what is left: ${why}`, { cause: error });
+    throw new JobFailure(`${failure}. No shell could be kept open in what is left: ${why}`, {
+      cause: error,
+      code: 'build',
+    });
   }
 }

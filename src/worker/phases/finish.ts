@@ -32,7 +32,7 @@ export async function finishBuild(context: PhaseContext<CreateSpec>): Promise<vo
   const { failure } = await readBuildOutcome(directory);
   if (failure !== null) {
     await outcomeOf(directory.outcome);
-    throw new JobFailure(failure);
+    throw new JobFailure(failure, { code: 'build' });
   }
   await makeImage(context, 'tree', await contentsOfBuild(context), (root) =>
     placeCaCertificate(root.path, context.job.ca_certificate),
@@ -85,14 +85,17 @@ async function outcomeOf(file: string): Promise<ShellOutcome> {
 }
 
 function refuseOthers({ signal }: ShellOutcome): void {
-  if (signal === 'failed') throw new JobFailure('the user ended the shell by touching the file failed');
+  if (signal === 'failed')
+    throw new JobFailure('the user ended the shell by touching the file failed', { code: 'shell_failed' });
   if (signal === 'expired')
     throw new JobFailure(
       'nobody touched the file complete or failed before the deadline of the shell: start the job again, and move its shell_deadline by PATCH or raise JOB_SHELL_SECONDS where that is too short',
+      { code: 'shell_deadline' },
     );
   if (signal === 'idle')
     throw new JobFailure(
       'nobody was logged in to the shell for as long as an unused shell stays open: start the job again, and change its shell_idle_seconds by PATCH or raise JOB_SHELL_IDLE_SECONDS where that is too short',
+      { code: 'shell_idle' },
     );
 }
 

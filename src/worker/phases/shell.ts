@@ -98,7 +98,7 @@ function reportReady({ job, ims }: ShellContext, { hostKey, port }: OpenShell, r
   return ims.report({
     status: 'waiting_on_user',
     host_keys: [hostKey],
-    ...(reason !== undefined && { status_reason: reason }),
+    ...(reason !== undefined && { status_reason: reason, status_code: 'build' }),
     ...(port !== job.shell.port && { ssh_port: port }),
   });
 }

@@ -42,6 +42,7 @@ export async function waitForRepos(context: PhaseContext<CreateSpec>): Promise<v
     await ims.report({
       progress: { stage: 'repositories', done: repositories.length - missing.length, total: repositories.length },
       status_reason: `waits for repositories: ${text}`,
+      status_code: 'repositories',
     });
     told = text;
     await new Promise((resolve) => setTimeout(resolve, Math.min(pause, Math.max(0, deadline - Date.now()))));

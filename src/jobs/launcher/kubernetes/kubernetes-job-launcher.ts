@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobSpec } from '../../../protocol/job-spec.js';
 import { type ConnectionInfo, JobLauncher, NotYet, type Observation } from '../job-launcher.js';
@@ -29,6 +30,7 @@ import {
   jobOf,
   JOBS_SELECTOR,
   type KubernetesSettings,
+  mayBeOurs,
   ownerOf,
   serviceOf,
   signingKeysOf,
@@ -44,6 +46,7 @@ const EVENTS_AFTER = 2000;
 /** Milliseconds for which it counts whether a cluster has a service mesh. */
 const MESH_KNOWN = 60_000;
 const SSH_PORT = 22;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 /** Names the Secret with signing keys that a Job has. */
 const KEYS_ANNOTATION = 'cray-ims/signing-keys';
 
@@ -251,11 +254,7 @@ export class KubernetesJobLauncher extends JobLauncher {
   private async endPods(pods: readonly Pod[]): Promise<void> {
     for (const { metadata, status } of pods) {
       if (['Succeeded', 'Failed'].includes(status?.phase ?? '')) continue;
-      await this.client
-        .patch(RESOURCE.pod, metadata.name, { spec: { activeDeadlineSeconds: 1 } })
-        .catch((error: unknown) => {
-          if (!(error instanceof KubeFailure) || error.status !== 404) throw error;
-        });
+      await this.client.patch(RESOURCE.pod, metadata.name, { spec: { activeDeadlineSeconds: 1 } }).catch(ignoreMissing);
     }
   }
 
@@ -285,8 +284,20 @@ export class KubernetesJobLauncher extends JobLauncher {
     const rules = await this.findMesh();
     if (rules) parts.push([rules, names.kubernetes_service]);
     const left = await Promise.all(parts.map(([resource, name]) => this.client.delete(resource, name)));
-    const { items } = await this.client.list(RESOURCE.pod, selectorOf(jobId));
-    return left.includes(true) || items.length > 0;
+    const { items: pods } = await this.client.list(RESOURCE.pod, selectorOf(jobId));
+    for (const pod of pods) if (!pod.metadata.ownerReferences?.length) await this.disown(pod, jobId);
+    return left.includes(true) || pods.length > 0;
+  }
+
+  /**
+   * A pod whose Job was deleted without it (`--cascade=orphan`) goes with nothing, and is not ours to delete: said to be owned by what is not
+   * there, the cluster collects it.
+   */
+  private async disown({ metadata }: Pod, jobId: string): Promise<void> {
+    const owner = { apiVersion: 'batch/v1', kind: 'Job', name: namesOf(jobId).kubernetes_job, uid: randomUUID() };
+    await this.client
+      .patch(RESOURCE.pod, metadata.name, { metadata: { ownerReferences: [owner] } })
+      .catch(ignoreMissing);
   }
 
   private forget(jobId: string): void {
@@ -300,8 +311,9 @@ export class KubernetesJobLauncher extends JobLauncher {
 
   override async list(): Promise<string[]> {
     const all = await Promise.all([this.jobs.all(), this.pods.all(), this.claims.all(), this.services.all()]);
-    const ids = all.flatMap((known) => [...known.values()].map(jobIdOf));
-    return [...new Set(ids.filter((id) => id !== null))];
+    const ours = all.flatMap((known) => [...known.values()]).filter((part) => mayBeOurs(part, this.options.settings));
+    // Anybody can put a label on what he makes.
+    return [...new Set(ours.map(jobIdOf))].filter((id) => id !== null && UUID.test(id)) as string[];
   }
 
   /** The cluster itself decides how many pods run; others wait for a node. Rejects while the cluster cannot be asked. */
@@ -345,6 +357,10 @@ function selectorOf(jobId: string): string {
 
 function jobIdOf({ metadata }: KubeObject): string | null {
   return metadata.labels?.[JOB_LABEL] ?? null;
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!(error instanceof KubeFailure) || error.status !== 404) throw error;
 }
 
 function ignoreNotYet(error: unknown): void {

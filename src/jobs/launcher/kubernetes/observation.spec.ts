@@ -1,3 +1,4 @@
+import type { StatusCode } from '../../../protocol/status-codes.js';
 import { type JobParts, observationOf } from './observation.js';
 import type { BatchJob, Condition, ContainerStatus, Event, Pod } from './objects.js';
 
@@ -44,6 +45,7 @@ describe('observationOf', () => {
     expect(observe({ job: null })).toEqual({ state: 'absent' });
     expect(observe({ job: { ...JOB, spec: { ...JOB.spec, suspend: true } } })).toEqual({
       state: 'running',
+      code: 'suspended',
       waits: expect.stringContaining('suspended'),
     });
   });
@@ -57,63 +59,78 @@ describe('observationOf', () => {
     });
   });
 
-  it.each<[string, Partial<JobParts>, RegExp]>([
+  it.each<[string, StatusCode, Partial<JobParts>, RegExp]>([
     [
       'a deleted Job',
+      'pod_deleted',
       { job: { ...JOB, metadata: { ...JOB.metadata, deletionTimestamp: secondsAgo(1) } } },
       /Kubernetes Job was deleted/,
     ],
-    ['a deleted pod', { pods: [pod({ phase: 'Running' }, { deletionTimestamp: secondsAgo(1) })] }, /pod was deleted/],
+    [
+      'a deleted pod',
+      'pod_deleted',
+      { pods: [pod({ phase: 'Running' }, { deletionTimestamp: secondsAgo(1) })] },
+      /pod was deleted/,
+    ],
     [
       'a pod that is gone',
+      'pod_deleted',
       { job: { ...JOB, status: { conditions: [isTrue('Failed', 'BackoffLimitExceeded')] } } },
       /pod was deleted/,
     ],
     [
       'a deadline of the cluster',
+      'pod_deadline',
       { job: { ...JOB, status: { conditions: [isTrue('Failed', 'DeadlineExceeded')] } } },
       /activeDeadlineSeconds/,
     ],
     [
       'no memory',
+      'out_of_memory',
       { pods: [ended(137, 'OOMKilled')] },
       /buildenv-sidecar took more memory.*job_mem_size.*DEFAULT_IMS_JOB_MEM_SIZE/,
     ],
-    ['no memory, though the container ended well', { pods: [ended(0, 'OOMKilled')] }, /more memory/],
-    ['an exit code', { pods: [ended(3, 'Error')] }, /buildenv-sidecar ended with code 3/],
-    ['a wrong image', { pods: [ended(128, 'StartError')] }, /JOB_WORKER_IMAGE/],
+    ['no memory, though the container ended well', 'out_of_memory', { pods: [ended(0, 'OOMKilled')] }, /more memory/],
+    ['an exit code', 'container_exit', { pods: [ended(3, 'Error')] }, /buildenv-sidecar ended with code 3/],
+    ['a wrong image', 'container_start', { pods: [ended(128, 'StartError')] }, /JOB_WORKER_IMAGE/],
     [
       'an eviction',
+      'evicted',
       { pods: [pod({ phase: 'Failed', reason: 'Evicted', message: 'The node was low on resource: memory. More.' })] },
       /evicted \(The node was low on resource: memory\)/,
     ],
     [
       'a drained node',
+      'evicted',
       { pods: [pod({ phase: 'Running', conditions: [isTrue('DisruptionTarget', 'EvictionByEvictionAPI')] })] },
       /drained/,
     ],
     [
       'a lost node',
+      'node_lost',
       { pods: [pod({ phase: 'Running', conditions: [isTrue('DisruptionTarget', 'DeletionByTaintManager')] })] },
       /node of its pod was lost.*JOB_POD_SETTINGS/,
     ],
     [
       'preemption',
+      'preempted',
       { pods: [pod({ phase: 'Running', conditions: [isTrue('DisruptionTarget', 'PreemptionByScheduler')] })] },
       /priorityClassName/,
     ],
     [
       'a name that is no image',
+      'image_pull',
       { pods: [pending(waiting('InvalidImageName'))] },
       /"worker:1" is no name of an image.*JOB_WORKER_IMAGE/,
     ],
-  ])('ends a job at once for %s', (_, parts, reason) => {
-    expect(observe(parts)).toEqual({ state: 'ended', reason: expect.stringMatching(reason) });
+  ])('ends a job at once for %s', (_, code, parts, reason) => {
+    expect(observe(parts)).toEqual({ state: 'ended', code, reason: expect.stringMatching(reason) });
   });
 
-  it.each<[string, Partial<JobParts>, RegExp, RegExp]>([
+  it.each<[string, StatusCode, Partial<JobParts>, RegExp, RegExp]>([
     [
       'a node',
+      'unschedulable',
       {
         pods: [
           pending([], {
@@ -127,18 +144,21 @@ describe('observationOf', () => {
     ],
     [
       'an image',
+      'image_pull',
       { pods: [pending(waiting('ImagePullBackOff'))] },
       /image worker:1 cannot be pulled/,
       /JOB_WORKER_IMAGE/,
     ],
     [
       'a secret',
+      'container_start',
       { pods: [pending(waiting('CreateContainerConfigError', 'secret "x" not found'))] },
       /secret "x" not found/,
       /JOB_S3_SECRET/,
     ],
     [
       'a disk',
+      'disk_pending',
       {
         claim: { ...BOUND!, status: { phase: 'Pending' } },
         pods: [
@@ -153,36 +173,42 @@ describe('observationOf', () => {
     ],
     [
       'a node that makes it ready',
+      'node_preparing',
       { pods: [pending([container('sshd', { waiting: { reason: 'PodInitializing' } })])] },
       /node is preparing/,
       /kubectl describe pod/,
     ],
-    ['a pod', {}, /made no pod/, /quota.*JOB_KATA_RUNTIME/],
+    ['a pod', 'no_pod', {}, /made no pod/, /quota.*JOB_KATA_RUNTIME/],
     [
       'a pod',
+      'no_pod',
       { warnings: [warning('FailedCreate', 'exceeded quota: ims')] },
       /makes no pod.*exceeded quota: ims/,
       /quota/,
     ],
-    ...(['FailedMount', 'FailedAttachVolume'] as const).map((reason): [string, Partial<JobParts>, RegExp, RegExp] => [
-      `a volume (${reason})`,
-      {
-        pods: [pending([])],
-        warnings: [warning('BackOff', 'no matter'), warning(reason, 'MountVolume.SetUp failed for volume "work"')],
-      },
-      new RegExp(`cannot prepare the pod.*${reason}: MountVolume.SetUp failed for volume "work"`),
-      /JOB_STORAGE_CLASS/,
-    ]),
+    ...(['FailedMount', 'FailedAttachVolume'] as const).map(
+      (reason): [string, StatusCode, Partial<JobParts>, RegExp, RegExp] => [
+        `a volume (${reason})`,
+        'node_preparing',
+        {
+          pods: [pending([])],
+          warnings: [warning('BackOff', 'no matter'), warning(reason, 'MountVolume.SetUp failed for volume "work"')],
+        },
+        new RegExp(`cannot prepare the pod.*${reason}: MountVolume.SetUp failed for volume "work"`),
+        /JOB_STORAGE_CLASS/,
+      ],
+    ),
     [
       'a sandbox',
+      'node_preparing',
       { pods: [pending([])], warnings: [warning('FailedCreatePodSandBox', 'no runtime for "kata" is configured')] },
       /no runtime for "kata"/,
       /JOB_KATA_RUNTIME/,
     ],
-  ])('waits for %s, and not for ever', (_, parts, waits, change) => {
-    expect(observe(parts)).toEqual({ state: 'running', waits: expect.stringMatching(waits) });
-    expect(observe(parts, 5)).toEqual({ state: 'ended', reason: expect.stringMatching(waits) });
-    expect(observe(parts, 5)).toEqual({ state: 'ended', reason: expect.stringMatching(change) });
+  ])('waits for %s, and not for ever', (_, code, parts, waits, change) => {
+    expect(observe(parts)).toEqual({ state: 'running', code, waits: expect.stringMatching(waits) });
+    expect(observe(parts, 5)).toEqual({ state: 'ended', code, reason: expect.stringMatching(waits) });
+    expect(observe(parts, 5)).toEqual({ state: 'ended', code, reason: expect.stringMatching(change) });
   });
 
   it('ends a job whose Job stays suspended, however long it ran before', () => {
@@ -196,9 +222,14 @@ describe('observationOf', () => {
         },
       });
     };
-    expect(suspendedFor(50)).toEqual({ state: 'running', waits: expect.stringContaining('suspended') });
+    expect(suspendedFor(50)).toEqual({
+      state: 'running',
+      code: 'suspended',
+      waits: expect.stringContaining('suspended'),
+    });
     expect(suspendedFor(70)).toEqual({
       state: 'ended',
+      code: 'suspended',
       reason: expect.stringMatching(/suspended.*JOB_PENDING_SECONDS/),
     });
   });
@@ -229,14 +260,23 @@ describe('observationOf', () => {
       const { state: pulling } = waiting('ImagePullBackOff')[0]!;
       const waitsSince = (seconds: number) =>
         observe({ pods: [building([endedWell(1.5 * HOURS), endedWell(seconds)], { running: {} }, pulling)] });
-      expect(waitsSince(50)).toEqual({ state: 'running', waits: expect.stringContaining('cannot be pulled') });
-      expect(waitsSince(70)).toEqual({ state: 'ended', reason: expect.stringContaining('cannot be pulled') });
+      expect(waitsSince(50)).toEqual({
+        state: 'running',
+        code: 'image_pull',
+        waits: expect.stringContaining('cannot be pulled'),
+      });
+      expect(waitsSince(70)).toEqual({
+        state: 'ended',
+        code: 'image_pull',
+        reason: expect.stringContaining('cannot be pulled'),
+      });
     });
 
     it('ends where one of them fails', () => {
       const failed = { terminated: { exitCode: 3, reason: 'Error', finishedAt: secondsAgo(1) } };
       expect(observe({ pods: [building([endedWell(HOURS), failed], PREPARED)] })).toEqual({
         state: 'ended',
+        code: 'container_exit',
         reason: expect.stringContaining('init-1 ended with code 3'),
       });
     });
@@ -246,6 +286,7 @@ describe('observationOf', () => {
     const overcome = warning('FailedMount', 'timed out', 200);
     expect(observe({ pods: [pending([])], warnings: [overcome] })).toEqual({
       state: 'running',
+      code: 'node_preparing',
       waits: expect.stringContaining('is preparing'),
     });
     expect(observe({ pods: [pod({ phase: 'Running' })], warnings: [warning('FailedMount', 'x')] })).toEqual({
@@ -260,6 +301,7 @@ describe('observationOf', () => {
     };
     expect(observe({ claim: { ...BOUND!, status: { phase: 'Pending' } }, pods: [pending([], scheduled)] })).toEqual({
       state: 'running',
+      code: 'unschedulable',
       waits: expect.stringContaining('Insufficient memory'),
     });
   });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Arch } from '../../../protocol/arch.js';
 import { linkedPaths, POD_PATHS } from '../../../protocol/pod-paths.js';
 import type { JobSpec, PhaseName } from '../../../protocol/job-spec.js';
@@ -12,6 +13,7 @@ import type {
   Container,
   DestinationRule,
   EnvVar,
+  KubeObject,
   ObjectMeta,
   OwnerReference,
   PersistentVolumeClaim,
@@ -47,6 +49,8 @@ export interface PodSettings {
 /** What a site decides about jobs on Kubernetes. */
 export interface KubernetesSettings {
   namespace: string;
+  /** Base url at which workers reach the servers: no other servers have it, whatever their database. */
+  serverUrl: string;
   workerImage: string;
   /** The worker with what builds from recipes need. */
   builderImage: string | null;
@@ -96,11 +100,24 @@ function labelsOf({ job_id }: JobSpec): Record<string, string> {
   return { ...MARKS, [JOB_LABEL]: job_id };
 }
 
+/** Label that tells whose job it is where several services run theirs in one namespace. */
+const SERVER_LABEL = 'cray-ims/server';
+
+function serverMark({ serverUrl }: KubernetesSettings): string {
+  return createHash('sha256').update(serverUrl).digest('hex').slice(0, 16);
+}
+
+/** Whether an object is of a job of these servers, or may be: jobs of earlier versions do not tell. */
+export function mayBeOurs({ metadata }: KubeObject, settings: KubernetesSettings): boolean {
+  const mark = metadata.labels?.[SERVER_LABEL];
+  return mark === undefined || mark === serverMark(settings);
+}
+
 function metadataOf(spec: JobSpec, name: string, settings: KubernetesSettings, owner?: OwnerReference): ObjectMeta {
   return {
     name,
     namespace: settings.namespace,
-    labels: labelsOf(spec),
+    labels: { ...labelsOf(spec), [SERVER_LABEL]: serverMark(settings) },
     ...(owner && { ownerReferences: [owner] }),
   };
 }
@@ -233,7 +250,12 @@ export function jobOf(spec: JobSpec, settings: KubernetesSettings): BatchJob {
       ttlSecondsAfterFinished: settings.podRetentionSeconds,
       template: {
         metadata: {
-          labels: { ...pod.labels, ...labelsOf(spec), 'sidecar.istio.io/inject': 'false' },
+          labels: {
+            ...pod.labels,
+            ...labelsOf(spec),
+            [SERVER_LABEL]: serverMark(settings),
+            'sidecar.istio.io/inject': 'false',
+          },
           annotations: { 'sidecar.istio.io/inject': 'false', ...pod.annotations },
         },
         spec: podOf(spec, settings),

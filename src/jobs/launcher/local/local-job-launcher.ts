@@ -107,6 +107,10 @@ function describeEnd({ phase }: WorkerEnd): string {
   return `the phase ${phase} ended before it could say why: it was killed, as happens when memory runs out, or it crashed. Its log tells more; start the job again.`;
 }
 
+function endOf({ reason }: { reason: string | null }): Observation {
+  return reason === null ? { state: 'ended', reason } : { state: 'ended', reason, code: 'container_exit' };
+}
+
 /** Writes a file so that it is whole or absent after a crash. */
 async function writeDurably(file: string, text: string): Promise<void> {
   const temporary = `${file}.${randomUUID()}`;
@@ -205,12 +209,13 @@ export class LocalJobLauncher extends JobLauncher {
 
   override async observe(jobId: string): Promise<Observation> {
     const job = this.jobs.get(jobId);
-    if (job) return job.end ? { state: 'ended', reason: job.end.reason } : { state: 'running' };
+    if (job) return job.end ? endOf(job.end) : { state: 'running' };
     const known = (await this.list()).includes(jobId);
     return known
       ? {
           state: 'ended',
           reason: 'the server was stopped while this job ran, and its shell with it. Start the job again.',
+          code: 'server_stopped',
         }
       : { state: 'absent' };
   }

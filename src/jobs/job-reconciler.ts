@@ -14,6 +14,7 @@ import { launchSpec } from './launch-spec.js';
 import { JobLauncher, LaunchRefused, NotYet, type Observation } from './launcher/job-launcher.js';
 import type { StatusCode } from '../protocol/status-codes.js';
 import { RunnerLease } from './runner-lease.js';
+import { UnownedJobs } from './unowned-jobs.js';
 
 /** Milliseconds between two looks when nothing wakes the reconciler. */
 const INTERVAL = 2000;
@@ -64,8 +65,7 @@ export class JobReconciler implements OnApplicationShutdown {
   private readonly steps = new JobSteps();
   /** The steps that failed when they were last tried, with the error that was logged. */
   private readonly failing = new Map<string, string>();
-  /** Since when (Unix time, ms) there are parts of a job that has no record, by its id. */
-  private readonly unownedSince = new Map<string, number>();
+  private readonly unowned: UnownedJobs;
 
   constructor(
     @InjectRepository(Job) private readonly jobs: Repository<Job>,
@@ -75,7 +75,9 @@ export class JobReconciler implements OnApplicationShutdown {
     @Inject(CONFIG) private readonly config: Config,
     private readonly lease: RunnerLease,
     private readonly notices: Notices,
-  ) {}
+  ) {
+    this.unowned = new UnownedJobs(jobs, launcher, config.jobs.unownedSeconds, this.log);
+  }
 
   private get runner(): string {
     return this.lease.runner;
@@ -400,34 +402,9 @@ export class JobReconciler implements OnApplicationShutdown {
     for (const job of await this.jobs.findBy({ ...isGone, deleted: Not(IsNull()) })) await this.forget(job);
   }
 
-  /** What the launcher holds of jobs that have no record (any more), as after a database was restored or replaced: somebody may notice in time. */
+  /** What the launcher holds of jobs that have no record (any more). */
   private async removeUnowned(): Promise<void> {
-    const unowned = await this.findUnowned();
-    for (const id of this.unownedSince.keys()) if (!unowned.includes(id)) this.unownedSince.delete(id);
-    const graceSeconds = this.config.jobs.unownedSeconds;
-    await this.take(
-      unowned.map((id) => ({ id })),
-      'remove what no job owns',
-      ({ id }) => this.removeInTime(id, graceSeconds),
-    );
-  }
-
-  private async findUnowned(): Promise<string[]> {
-    const held = await this.launcher.list();
-    const records = await this.jobs.find({ select: { id: true }, where: { id: In(held) } });
-    const owned = new Set(records.map(({ id }) => id));
-    return held.filter((id) => !owned.has(id));
-  }
-
-  private async removeInTime(job_id: string, graceSeconds: number): Promise<void> {
-    if (!this.unownedSince.has(job_id)) {
-      this.unownedSince.set(job_id, Date.now());
-      this.log.warn('there are parts of a job that has no record', { job_id, removed_in_seconds: graceSeconds });
-    }
-    if (Date.now() - this.unownedSince.get(job_id)! < graceSeconds * 1000) return;
-    await this.launcher.remove(job_id);
-    this.unownedSince.delete(job_id);
-    this.log.warn('removed what was left of a job without a record', { job_id });
+    await this.take(await this.unowned.find(), 'remove what no job owns', ({ id }) => this.unowned.removeInTime(id));
   }
 }
 

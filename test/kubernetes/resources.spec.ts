@@ -229,6 +229,14 @@ it.each([
     });
 });
 
+/** Texts that end a value where somebody puts it into a text of such a kind. */
+const WILD = [
+  ['YAML', 'a: {b}\n- c # d\n"\'`|>&*!%@'],
+  ['shell', '$(reboot) `reboot` ; reboot && "\' \\ | > /etc/passwd\n'],
+  ['sshd_config', 'x\nPermitRootLogin yes\nForceCommand reboot'],
+  ['JSON and Kubernetes variables', '","job_type":"create" $(S3_SECRET_KEY) $$(X) \u0000\u2028'],
+] as const;
+
 describe('the Job', () => {
   const pod = (values: Partial<CustomizeSpec> = {}, settings: Partial<KubernetesSettings> = {}) =>
     jobOf(spec(values), kubernetesSettings(settings)).spec.template.spec;
@@ -354,12 +362,7 @@ describe('the Job', () => {
     expect(template.metadata.labels).toMatchObject(LABELS);
   });
 
-  it.each([
-    ['YAML', 'a: {b}\n- c # d\n"\'`|>&*!%@'],
-    ['shell', '$(reboot) `reboot` ; reboot && "\' \\ | > /etc/passwd\n'],
-    ['sshd_config', 'x\nPermitRootLogin yes\nForceCommand reboot'],
-    ['JSON and Kubernetes variables', '","job_type":"create" $(S3_SECRET_KEY) $$(X) \u0000\u2028'],
-  ])('changes nothing but the value where it holds metacharacters of %s', (_, text) => {
+  it.each(WILD)('changes nothing but the value where it holds metacharacters of %s', (_, text) => {
     const settings = kubernetesSettings();
     const plain = spec();
     const wild: JobSpec = {
@@ -382,5 +385,19 @@ describe('the Job', () => {
     expect([job, ...others]).toEqual([plainJob, ...plainOthers]);
     expect(decoded(secret.data['job.json']!)).toEqual(wild);
     expect(configMap.data['authorized_keys']).toBe(text);
+  });
+
+  it.each(WILD)('changes nothing but the value of a build where it holds metacharacters of %s', (_, text) => {
+    const plain = aCreateSpec({ job_id: ID });
+    const wild: JobSpec = {
+      ...plain,
+      recipe: { id: text, name: text, template_dictionary: [{ key: text, value: text }] },
+      ca_certificate: text,
+      token: text,
+    };
+    const [job, secret, ...others] = objectsOf(wild, kubernetesSettings());
+    const [plainJob, , ...plainOthers] = objectsOf(plain, kubernetesSettings());
+    expect([job, ...others]).toEqual([plainJob, ...plainOthers]);
+    expect(decoded((secret as { data: Record<string, string> }).data['job.json']!)).toEqual(wild);
   });
 });

@@ -46,8 +46,9 @@ async function refuseMissingManager({ directory, commands }: PhaseContext): Prom
   });
 }
 
-async function unpack({ job, directory, commands, disk, log }: PhaseContext<CreateSpec>): Promise<void> {
+async function unpack({ job, directory, commands, disk, ims, log }: PhaseContext<CreateSpec>): Promise<void> {
   await disk.expectFree(0);
+  await ims.reportProgress({ stage: 'unpack', done: null, total: null });
   try {
     const { entries, bytes } = await unpackArchive(directory.archive, directory.recipe, job.unpackLimits, commands);
     log('unpacked the recipe', { entries, bytes });

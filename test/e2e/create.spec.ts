@@ -188,6 +188,21 @@ it('starts from what ims-load-artifacts registers and `cray ims jobs create` ask
   expect(image).toMatchObject({ name: 'compute', arch: 'x86_64', recipe: { id: recipeId, etag } });
 }, 180_000);
 
+it('two build at once', async () => {
+  const recipeId = await site.addRecipe();
+  const jobs = await Promise.all(
+    ['one', 'two'].map((name) => site.startJob(recipeId, { image_root_archive_name: name })),
+  );
+  await until('both build', async () => {
+    const now = await Promise.all(jobs.map(({ id }) => system.api.job(id)));
+    return now.every(({ status }) => status === 'building_image');
+  });
+  for (const { id, image_root_archive_name: name } of jobs) {
+    const { resultant_image_id } = await system.waitFor(id, 'success', 240);
+    expect(await system.api.request('GET', `/images/${resultant_image_id}`)).toMatchObject({ name, job_id: id });
+  }
+}, 300_000);
+
 it('installs by dnf where the recipe says so', async () => {
   const config = DEMO_RECIPE['config.xml']!.replace('>zypper<', '>dnf4<').replace('name="zypper"', 'name="dnf"');
   const { id } = await site.startJob(await site.addRecipe({ files: { 'config.xml': config } }));

@@ -61,6 +61,7 @@ export interface Config {
       /** Public keys by which packages are checked; null for none. */
       readonly signingKeysDir: string | null;
       readonly repositorySeconds: number;
+      readonly buildSeconds: number;
       readonly maxMib: number;
       readonly maxEntries: number;
     };
@@ -274,6 +275,7 @@ function nestJobs(values: EnvValues): Config['jobs'] {
     recipes: {
       signingKeysDir: values.JOB_SIGNING_KEYS_DIR ?? null,
       repositorySeconds: values.JOB_REPOSITORY_SECONDS,
+      buildSeconds: values.JOB_BUILD_SECONDS,
       maxMib: values.JOB_RECIPE_MAX_MIB,
       maxEntries: values.JOB_RECIPE_MAX_ENTRIES,
     },

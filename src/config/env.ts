@@ -193,6 +193,7 @@ const variables = {
     'Directory of public keys, a file each, by which recipes may check what they install. Unset: none.',
   ),
   JOB_REPOSITORY_SECONDS: integer('Seconds in which all repositories of a recipe have to answer.', 500, 1, WEEK),
+  JOB_BUILD_SECONDS: integer('Seconds after which the build of a recipe is ended; 0 for never.', 0, 0, WEEK),
   JOB_RECIPE_MAX_MIB: integer('Largest unpacked recipe, MiB.', 2048, 1, 1_048_576),
   JOB_RECIPE_MAX_ENTRIES: integer('Most files, directories and links of a recipe.', 50_000, 1, 10_000_000),
   JOB_SQUASHFS_COMPRESSION: choice(

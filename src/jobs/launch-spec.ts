@@ -64,5 +64,6 @@ function buildSpec({ recipe, artifact_id }: Job, { jobs }: Config) {
     recipe: { id: artifact_id, name: recipe.name, template_dictionary: recipe.template_dictionary },
     unpackLimits: { maxBytes: jobs.recipes.maxMib * MIB, maxEntries: jobs.recipes.maxEntries },
     repositorySeconds: jobs.recipes.repositorySeconds,
+    buildSeconds: jobs.recipes.buildSeconds,
   };
 }

@@ -118,6 +118,8 @@ export interface CreateSpec extends AnyJobSpec {
   unpackLimits: UnpackLimits;
   /** Seconds in which all repositories of the recipe have to answer. */
   repositorySeconds: number;
+  /** Seconds after which the build is ended; 0 for never. */
+  buildSeconds: number;
 }
 
 /**

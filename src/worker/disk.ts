@@ -24,6 +24,11 @@ export class Disk {
     private readonly place: Place,
   ) {}
 
+  /** What makes more space, as a reason tells it. */
+  get remedy(): string {
+    return REMEDY[this.place];
+  }
+
   /** Bytes that may still be written. */
   async free(): Promise<number> {
     const { bavail, bsize } = await statfs(this.directory);
@@ -46,7 +51,7 @@ export class Disk {
     if (free >= bytes) return;
     if (bytes === 0) throw new JobFailure(diskFull(this.place), { code: 'disk_full' });
     const [needed, left] = [bytes, Math.max(0, free)].map((size) => Math.ceil(size / MIB));
-    throw new JobFailure(`the job needs ${needed} MiB on its disk, and ${left} MiB are free: ${REMEDY[this.place]}`, {
+    throw new JobFailure(`the job needs ${needed} MiB on its disk, and ${left} MiB are free: ${this.remedy}`, {
       code: 'disk_full',
     });
   }

@@ -40,7 +40,7 @@ export interface ProgramOptions {
  */
 export async function providePrograms(phase: PhaseName, job: JobSpec, options: ProgramOptions): Promise<void> {
   const { arch } = job;
-  if (process.arch === MACHINE_OF_ARCH[arch] || (await runsProgramsOf(arch, options))) return;
+  if (!isForeign(arch) || (await runsProgramsOf(arch, options))) return;
   if (options.emulation) {
     if (WITH_PROGRAMS.has(phase)) await registerEmulator(arch, options.commands);
     return;
@@ -50,6 +50,11 @@ export async function providePrograms(phase: PhaseName, job: JobSpec, options: P
   throw new JobFailure(
     `programs of ${arch} do not run on the machine that the job is on: use one of that architecture, or set JOB_EMULATION=true, which registers qemu-user for it`,
   );
+}
+
+/** Whether an architecture is another than that of the machine. */
+export function isForeign(arch: Arch): boolean {
+  return process.arch !== MACHINE_OF_ARCH[arch];
 }
 
 /**

@@ -5,6 +5,7 @@ import type { ShellOutcome } from '../protocol/signals.js';
 import { mayBeArchive } from './archive/archive-content.js';
 import { CommandFailed, type Commands } from './commands.js';
 import type { Disk } from './disk.js';
+import type { ImsClient } from './ims-client.js';
 import type { JobDirectory } from './job-directory.js';
 import { JobFailure } from './job-failure.js';
 import { provideLoopDevice } from './loop-devices.js';
@@ -30,6 +31,7 @@ interface PrepareContext {
   directory: JobDirectory;
   commands: Commands;
   disk: Disk;
+  ims: ImsClient;
   log: Log;
 }
 
@@ -67,8 +69,10 @@ export class ImageRoot {
    * Prepares the image root for the first time: tries whether the source can be mounted, and unpacks it otherwise.
    * @throws JobFailure where the source cannot be unpacked either
    */
-  static async prepare({ directory, commands, disk, log }: PrepareContext): Promise<ImageRoot> {
+  static async prepare({ directory, commands, disk, ims, log }: PrepareContext): Promise<ImageRoot> {
+    const tell = () => ims.reportProgress({ stage: 'unpack', done: null, total: null });
     if (await mayBeArchive(directory.source)) {
+      await tell();
       await unpackRootArchive(directory, commands, disk, log);
       return new ImageRoot('tree', directory, commands);
     }
@@ -76,6 +80,7 @@ export class ImageRoot {
     const refusal = await overlay.tryToMount();
     if (refusal === null) return overlay;
     log('the image cannot be mounted here and is unpacked, which takes longer', { reason: refusal });
+    await tell();
     await unpack(directory, commands);
     return new ImageRoot('tree', directory, commands);
   }

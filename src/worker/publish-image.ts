@@ -49,11 +49,21 @@ export async function publishImage(
       contents.packages === null ? null : upload.file('packages', contents.packages),
     ])
   ).filter((artifact) => artifact !== null);
-  const link = await upload.manifest(artifacts);
-  const record = await ims.linkImage(image.id, link);
+  const manifest = await upload.manifest(artifacts);
+  const record = await ims.linkImage(image.id, manifest.link);
   log('uploaded', { image_id: image.id, artifacts: artifacts.length });
-  process.stdout.write(`${JSON.stringify({ ims_image_artifacts: artifacts, ims_image_record: record }, null, 4)}\n`);
+  tellOperators({
+    ims_image_artifacts: [...artifacts, manifest],
+    ims_image_record: record,
+    ims_job_record: await ims.report({ resultant_image_id: record.id }),
+    result: 'success',
+  });
   return record;
+}
+
+/** What operators look for in the log, and what it is made of: as the tool prints it by which the original uploads. */
+function tellOperators(uploaded: Readonly<Record<string, unknown>>): void {
+  process.stdout.write(`${JSON.stringify(uploaded, null, 4)}\n`);
 }
 
 /** Keys of artifacts below the id of their image, as clients know them. */
@@ -68,6 +78,13 @@ const KEY = {
 
 /** What a manifest lists. */
 type ArtifactName = Exclude<keyof typeof KEY, 'manifest'>;
+
+/** As an artifact of the image, of which it lists all others. */
+interface UploadedManifest {
+  link: ArtifactLink;
+  md5: string;
+  type: 'application/json';
+}
 
 /** The artifacts of one image. */
 class ImageUpload {
@@ -112,12 +129,12 @@ class ImageUpload {
   }
 
   /** Writes the manifest as the original's tools do: sorted, four spaces deep. */
-  async manifest(artifacts: ManifestArtifact[]): Promise<ArtifactLink> {
+  async manifest(artifacts: ManifestArtifact[]): Promise<UploadedManifest> {
     const manifest: ImageManifest = { artifacts, created: manifestTime(new Date()), version: '1.0' };
     const body = Buffer.from(JSON.stringify(manifest, null, 4));
     const store = await this.context.openStore();
-    const { etag } = await store.put(this.locationOf('manifest'), { body });
-    return this.linkTo('manifest', etag);
+    const { etag, md5 } = await store.put(this.locationOf('manifest'), { body });
+    return { link: this.linkTo('manifest', etag), md5, type: 'application/json' };
   }
 
   private artifact(name: ArtifactName, stored: StoredArtifact): ManifestArtifact {

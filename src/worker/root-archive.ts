@@ -12,10 +12,7 @@ import { XATTR_PREFIXES } from './squashfs/xattrs.js';
 
 /** Most files of a root: an image with as many needs gigabytes of memory to be packed. */
 const ENTRY_LIMIT = 10_000_000;
-const REMEDY = {
-  bytes: 'free some space on the disk of the job, and start it again',
-  entries: 'a disk with more free inodes is needed, or an archive with fewer files',
-};
+const FEWER_FILES = 'a disk with more free inodes is needed, or an archive with fewer files';
 
 /**
  * Unpacks the rootfs of the source image, which is a tar archive, into the tree of the job: with owners, modes, times, devices, hard links,
@@ -35,7 +32,12 @@ export async function unpackRootArchive(
     maxEntries: Math.min(await disk.freeFiles(), ENTRY_LIMIT),
   };
   try {
-    const policy = { limits, remedy: REMEDY, keepsAll: true, xattrs: XATTR_PREFIXES };
+    const policy = {
+      limits,
+      remedy: { bytes: disk.remedy, entries: FEWER_FILES },
+      keepsAll: true,
+      xattrs: XATTR_PREFIXES,
+    };
     const { unpacked } = await unpackTar(source, tree, policy, commands);
     log('unpacked the rootfs', { ...unpacked });
   } catch (error) {

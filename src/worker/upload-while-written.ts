@@ -78,7 +78,7 @@ class FollowingUpload {
   private upload: Promise<ArtifactUpload> | null = null;
   private failure: unknown = null;
   private bytesSent = 0;
-  private told = Date.now();
+  private told = 0;
 
   constructor(private readonly growing: GrowingFile) {
     this.partSize = choosePartSize(growing.expectedSize * GROWTH);

@@ -1,12 +1,14 @@
 import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { findLocation } from '../../src/protocol/artifact-link.js';
 import { DEMO_RECIPE } from '../../src/quickstart/demo-recipe.js';
 import { BuildSite, type RecipeUnderTest } from '../support/build-site.js';
 import { RepositoryServer } from '../support/repository.js';
 import { until } from '../support/system.js';
-import { writeTar } from '../support/tar-archive.js';
+import { packTar, type TarEntry, writeTar } from '../support/tar-archive.js';
 
 const CONFIG = DEMO_RECIPE['config.xml']!;
 
@@ -94,6 +96,23 @@ describe('KIWI-NG refuses, and the job says why in its words:', () => {
   );
 });
 
+const hasLimits = existsSync('/sys/fs/cgroup/memory');
+if (!hasLimits)
+  console.warn('a build that takes all memory is not tested: this host offers no control groups of version 1');
+
+(hasLimits ? it : it.skip)(
+  'a build that takes more memory than the job may names what to change',
+  async () => {
+    // Four programs of 1.9 GB each at once, where five times job_mem_size are allowed.
+    const hold = '{ dd if=/dev/zero of=/dev/null bs=1900M count=10 2>/dev/null || touch /killed; } &';
+    const greedy = `#!/bin/sh\nfor i in 1 2 3 4; do\n${hold}\ndone\nwait\n[ ! -e /killed ]\n`;
+    expect(await site.reasonOf({ files: { 'config.sh': greedy } }, { job_mem_size: 1 }, 120)).toMatch(
+      /^the image could not be built: programs of it were killed, since the job took more memory than it may: start it again with a larger job_mem_size \(KiwiScriptFailed: config\.sh failed/,
+    );
+  },
+  180_000,
+);
+
 it('neither the log nor the reason of a build tells how it may read its repositories', async () => {
   const secret = `${site.repository.url.replace('//', '//me:hidden@')}/?token=hidden`;
   const { id } = await site.startJob(await site.addRecipe({ values: site.valuesOf(secret, 'no-such-package') }));
@@ -116,13 +135,38 @@ describe('the recipe is refused:', () => {
       { files: { '.ims_recipe_template.yaml': 'template_files: [../../job.json]\n' } },
       /"\.\.\/\.\.\/job\.json" that the recipe lists is outside of the recipe/,
     ],
+    [
+      'a template wants out of its sandbox',
+      { files: { 'config.xml': "{{ ''.__class__.__mro__ }}" } },
+      /\(config\.xml, line 1\): access to attribute '__class__' of 'str' object is unsafe/,
+    ],
+    [
+      'a template takes all memory',
+      { files: { 'config.xml': "{{ 'x' * 10 ** 11 }}" } },
+      /\(config\.xml\): it takes too much memory/,
+    ],
     ['it has templates, but the record no values', { values: [] }, /no template_dictionary to fill them with/],
   ])('%s', async (_what, recipe, reason) => {
     expect(await site.reasonOf(recipe)).toMatch(reason);
   });
 
-  it.each([
+  it.each<[what: string, entries: TarEntry[], reason: RegExp]>([
     ['leads out of it', [{ name: '../x', content: 'x' }], /^the archive of the recipe holds the path "\.\.\/x"/],
+    ['has an absolute path', [{ name: '/etc/x', content: 'x' }], /holds the absolute path "\/etc\/x"/],
+    [
+      'has a link, and a file through it',
+      [
+        { name: 'out', type: 'symlink', linkname: '..' },
+        { name: 'out/job.json', content: '{}' },
+      ],
+      /holds files below "out", which is a link/,
+    ],
+    [
+      'has a link that leads out of it',
+      [{ name: 'a', type: 'symlink', linkname: '/etc/shadow' }],
+      /holds the link "a", which leads out of the recipe/,
+    ],
+    ['has a device', [{ name: 'a', type: 'block-device', devmajor: 7 }], /holds "a", which is a block device/],
     [
       'is too large',
       [{ name: 'x', content: 'x'.repeat(9 << 20) }],
@@ -131,6 +175,14 @@ describe('the recipe is refused:', () => {
   ])('its archive %s', async (_what, entries, reason) => {
     const archive = await writeTar(site.system.file('hostile.tar'), entries);
     expect(await site.reasonOf({ archive })).toMatch(reason);
+  });
+
+  it('its archive unpacks to ten gigabytes of zeros', async () => {
+    const head = (await packTar([{ name: 'zeros', content: '' }])).subarray(0, 512);
+    const zeros = gzipSync(Buffer.alloc(64 << 20));
+    const archive = site.system.file('zeros.tgz');
+    await writeFile(archive, Buffer.concat([gzipSync(head), ...Array.from({ length: 160 }, () => zeros)]));
+    expect(await site.reasonOf({ archive })).toMatch(/holds more than 8 MiB: .*raise JOB_RECIPE_MAX_MIB/);
   });
 
   it('its archive holds a hundred thousand files', async () => {

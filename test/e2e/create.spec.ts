@@ -7,7 +7,7 @@ import { DEMO_RECIPE, packRecipe } from '../../src/quickstart/demo-recipe.js';
 import { BuildSite } from '../support/build-site.js';
 import { type Certificate, RepositoryServer } from '../support/repository.js';
 import { freePorts } from '../support/ports.js';
-import { type System, until } from '../support/system.js';
+import { sleep, type System, until } from '../support/system.js';
 
 /** Packages that the demo recipe asks for, and those that come with every build. */
 const PACKAGES = ['busybox', 'cray_ca_cert', 'filesystem', 'kernel-tiny', 'motd-tiny', 'zypper'];
@@ -21,10 +21,15 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => site.stop());
 
-/** Statuses that a job went through. */
-async function statusesOf(id: string): Promise<string[]> {
-  const events = await system.api.request<{ status: string }[]>('GET', `/jobs/${id}/events`);
-  return [...new Set(events.map(({ status }) => status))];
+/** Statuses that a job went through, and the stages that it told of each. */
+async function historyOf(id: string): Promise<{ statuses: string[]; stages: string[] }> {
+  interface Event {
+    status: string;
+    progress: { stage: string } | null;
+  }
+  const events = await system.api.request<Event[]>('GET', `/jobs/${id}/events`);
+  const stages = events.filter(({ progress }) => progress).map((event) => `${event.status}: ${event.progress!.stage}`);
+  return { statuses: [...new Set(events.map(({ status }) => status))], stages: [...new Set(stages)] };
 }
 
 describe('a create job', () => {
@@ -49,7 +54,7 @@ describe('a create job', () => {
   };
 
   it('goes through the statuses of a build', async () => {
-    expect(await statusesOf(job.id)).toEqual([
+    expect((await historyOf(job.id)).statuses).toEqual([
       'creating',
       'fetching_recipe',
       'waiting_for_repos',
@@ -58,6 +63,16 @@ describe('a create job', () => {
       'success',
     ]);
     expect(job).toMatchObject({ job_type: 'create', artifact_id: recipeId, ssh_containers: null });
+  });
+
+  it('tells how far it is, also in the words of KIWI-NG', async () => {
+    const { stages } = await historyOf(job.id);
+    expect(stages).toContain('fetching_recipe: unpack');
+    // Once a second, whatever is done then.
+    expect(stages.join('\n')).toMatch(
+      /^building_image: (Installing bootstrap packages|Calling \S+\.sh script|Creating XZ compressed tar archive|Setting up repository|Preparing new root system)/m,
+    );
+    expect(stages).toContain('packaging_artifacts: pack');
   });
 
   it('installs exactly the packages that the recipe asks for', async () => {
@@ -116,6 +131,8 @@ describe('a create job', () => {
     expect(log).toContain('filled in the templates files=config.xml');
     expect(log).toContain('Calling images.sh script');
     expect(log).toContain('"ims_image_record"');
+    // Nobody uses the archive that KIWI-NG packs after the scripts.
+    expect(log).toMatch(/EXEC: \[.*xz -f -0 /);
   });
 
   it('leaves nothing when it is deleted', async () => {
@@ -171,6 +188,21 @@ it('starts from what ims-load-artifacts registers and `cray ims jobs create` ask
   expect(image).toMatchObject({ name: 'compute', arch: 'x86_64', recipe: { id: recipeId, etag } });
 }, 180_000);
 
+it('two build at once', async () => {
+  const recipeId = await site.addRecipe();
+  const jobs = await Promise.all(
+    ['one', 'two'].map((name) => site.startJob(recipeId, { image_root_archive_name: name })),
+  );
+  await until('both build', async () => {
+    const now = await Promise.all(jobs.map(({ id }) => system.api.job(id)));
+    return now.every(({ status }) => status === 'building_image');
+  });
+  for (const { id, image_root_archive_name: name } of jobs) {
+    const { resultant_image_id } = await system.waitFor(id, 'success', 240);
+    expect(await system.api.request('GET', `/images/${resultant_image_id}`)).toMatchObject({ name, job_id: id });
+  }
+}, 300_000);
+
 it('installs by dnf where the recipe says so', async () => {
   const config = DEMO_RECIPE['config.xml']!.replace('>zypper<', '>dnf4<').replace('name="zypper"', 'name="dnf"');
   const { id } = await site.startJob(await site.addRecipe({ files: { 'config.xml': config } }));
@@ -221,7 +253,7 @@ it('takes packages by https from a repository whose certificate the site CA has 
   }
 }, 180_000);
 
-it('waits for a repository that comes up late, and says which one it waits for', async () => {
+it('waits for a repository that comes up after twenty seconds, and says which one it waits for', async () => {
   const repository = new RepositoryServer(system.file('repository'));
   const port = await freePorts();
   const url = `http://127.0.0.1:${port}`;
@@ -233,6 +265,7 @@ it('waits for a repository that comes up late, and says which one it waits for',
   expect((await system.api.job(id)).status_reason).toBe(
     `waits for repositories: demo (${url}/repodata/repomd.xml) could not be asked (ECONNREFUSED)`,
   );
+  await sleep(20_000);
   await repository.start(port);
   try {
     expect((await system.waitFor(id, 'success', 120)).status_reason).toBeNull();

@@ -49,6 +49,14 @@ it('the user of the shell can be kept inside of what the build left', async () =
   await expectEnd(id, REASON);
 }, 180_000);
 
+it('a shell that nobody ends is ended at its deadline, and the job tells why the build failed', async () => {
+  const { id } = await site.startJob(recipeId, { enable_debug: true });
+  const job = await system.waitFor(id, 'waiting_on_user', 120);
+  const shell_deadline = new Date(Date.now() + 2000).toISOString();
+  await system.api.request('PATCH', `/jobs/${job.id}`, { shell_deadline });
+  await expectEnd(id, REASON);
+}, 180_000);
+
 it('a build that works needs no shell', async () => {
   const { id } = await site.startJob(await site.addRecipe(), { enable_debug: true });
   const { ssh_containers } = await system.waitFor(id, 'success', 120);

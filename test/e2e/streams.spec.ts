@@ -77,6 +77,8 @@ describe('events of a job', () => {
     await stream.ended;
     const statuses = [...new Set(stream.events.map(({ data }) => data['status']))];
     expect(statuses).toEqual(['creating', 'fetching_image', 'waiting_on_user', 'packaging_artifacts', 'success']);
+    const stages = stream.events.flatMap(({ data }) => (data['progress'] as { stage: string } | null)?.stage ?? []);
+    expect(stages).toEqual(expect.arrayContaining(['pack']));
     const list = (await (await get(`${id}/events`)).json()) as { id: string }[];
     expect(list).toEqual(stream.events.map(({ data }) => data));
     expect(list[0]).toEqual({
@@ -137,9 +139,20 @@ describe('logs of a job', () => {
         {},
         {},
         {},
+        {
+          link: { path: expect.stringContaining('/manifest.json') },
+          md5: expect.any(String),
+          type: 'application/json',
+        },
       ],
       ims_image_record: { name: 'result', link: { path: expect.stringContaining('manifest.json') } },
+      ims_job_record: { id: job.id, job_type: 'customize', status: 'packaging_artifacts' },
+      result: 'success',
     });
+    expect(Object.keys(result)).toEqual(['ims_image_artifacts', 'ims_image_record', 'ims_job_record', 'result']);
+    const { ims_image_record: image, ims_job_record: told } = result as Record<string, Record<string, string>>;
+    expect(told!['resultant_image_id']).toBe(image!['id']);
+    expect(JSON.stringify(told)).not.toContain('token');
   });
 
   it('of all containers tell which one says what', async () => {

@@ -183,6 +183,14 @@ describe('the Job of a build', () => {
     expect(privileged.map(({ name }) => name)).toEqual(['build-image']);
   });
 
+  it('lets the container that fills in templates, and no other, become nobody for that', () => {
+    const able = containers({ shell }).filter(({ securityContext }) => {
+      const added: readonly string[] = securityContext.capabilities?.add ?? [];
+      return added.includes('SETUID') && added.includes('SETGID');
+    });
+    expect(able.map(({ name }) => name)).toEqual(['fetch-recipe']);
+  });
+
   it('asks for the memory of the job where it builds', () => {
     const [build] = containers({ job_mem_size: 3 }).filter(({ name }) => name === 'build-image');
     expect(build!.resources).toEqual({ requests: { memory: '3Gi' }, limits: { memory: '15Gi' } });

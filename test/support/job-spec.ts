@@ -36,6 +36,7 @@ export function aCreateSpec(values: Partial<CreateSpec> = {}): CreateSpec {
     shell: null,
     unpackLimits: { maxBytes: 1 << 30, maxEntries: 1000 },
     repositorySeconds: 60,
+    buildSeconds: 0,
     ...values,
   };
 }

@@ -79,6 +79,27 @@ describe('a template', () => {
   });
 });
 
+it('templates are filled in by nobody, who sees neither this process nor its files', async () => {
+  const secret = at('secret');
+  await writeFile(secret, 'secret', { mode: 0o600 });
+  const spy = `#!/usr/bin/python3
+import json, os
+def may_read(path):
+    try:
+        return bool(open(path).read())
+    except PermissionError:
+        return False
+seen = [os.getuid(), os.getgid(), os.getgroups(), may_read('${secret}'), may_read(f'/proc/{os.getppid()}/environ')]
+print(json.dumps({'error': {'line': None, 'message': json.dumps(seen)}}))
+`;
+  await writeFile(at('python'), spy, { mode: 0o755 });
+  await writeFile(at(LIST), 'template_files: []\n');
+  await chmod(recipe, 0o755);
+  await expect(renderTemplates(recipe, [], at('python'), commands, () => {})).rejects.toThrow(
+    '): [65534, 65534, [], false, false]',
+  );
+});
+
 it('a template that comes to no end is ended', async () => {
   const nested = '{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}';
   const files = { [LIST]: 'template_files: [config.xml]\n', 'config.xml': nested };

@@ -6,6 +6,9 @@ import { gzipSync } from 'node:zlib';
 import { BadArchive } from '../../src/worker/archive/bad-archive.js';
 import { unpackTar } from '../../src/worker/archive/unpack-tar.js';
 import { SystemCommands } from '../../src/worker/commands.js';
+import { Disk } from '../../src/worker/disk.js';
+import { JobDirectory } from '../../src/worker/job-directory.js';
+import { unpackRootArchive } from '../../src/worker/root-archive.js';
 import { XATTR_PREFIXES } from '../../src/worker/squashfs/xattrs.js';
 import { ODD_TREE } from '../squashfs/odd-tree.js';
 import { packTar, type TarEntry, writeTar } from '../support/tar-archive.js';
@@ -196,6 +199,21 @@ needsRoot('a hostile root', () => {
     }
     expect(refused).toBeGreaterThan(150);
   }, 120_000);
+
+  it.each([
+    [
+      'machine',
+      'free some space (old jobs, other files), or give the server a larger STATE_DIR, and start the job again',
+    ],
+    ['pod', 'start the job again with a larger build_env_size'],
+  ] as const)('that has no room on the disk of a %s says how the job gets some', async (place, remedy) => {
+    const job = new JobDirectory(directory);
+    await writeTar(job.source, [{ name: 'a', content: 'x' }]);
+    const full = new Disk(directory, Number.MAX_SAFE_INTEGER, place);
+    await expect(unpackRootArchive(job, new SystemCommands(), full, () => {})).rejects.toThrow(
+      `the rootfs of the source image holds more than 0 MiB: ${remedy}`,
+    );
+  });
 
   it('that unpacks to ten gigabytes of zeros is refused at once', async () => {
     const head = (await packTar([{ name: 'zeros', content: '' }])).subarray(0, 512);

@@ -7,10 +7,29 @@ import { mount, MOUNT } from '../linux.js';
 export const BUILD_PLACE = '/var/tmp/image';
 
 /**
- * Arguments of unshare for programs of the new root and scripts of the recipe: they see neither this process, whose environment holds keys,
- * nor its mounts; and whatever they leave running or mounted goes with them.
+ * Builds never need these, however much their scripts are root: kernel modules are built, not loaded, and the machine stays as it is.
  */
-export const OWN_NAMESPACES: readonly string[] = [
+const FORBIDDEN_CAPABILITIES = [
+  'audit_control',
+  'bpf',
+  'mac_admin',
+  'mac_override',
+  'net_admin',
+  'perfmon',
+  'sys_boot',
+  'sys_module',
+  'sys_pacct',
+  'sys_rawio',
+  'sys_time',
+  'syslog',
+  'wake_alarm',
+];
+
+/**
+ * Arguments of unshare in front of KIWI-NG and programs of the new root: neither they nor scripts of the recipe see this process, whose
+ * environment holds keys, or its mounts; and whatever they leave running or mounted goes with them.
+ */
+export const CONFINED: readonly string[] = [
   '--mount',
   '--propagation',
   'private',
@@ -18,6 +37,11 @@ export const OWN_NAMESPACES: readonly string[] = [
   '--fork',
   '--kill-child=KILL',
   '--mount-proc',
+  '--',
+  'setpriv',
+  '--bounding-set',
+  FORBIDDEN_CAPABILITIES.map((name) => `-${name}`).join(','),
+  '--',
 ];
 
 /** Directories of the machine that package managers write to when they work on another root; builds get others in their place. */

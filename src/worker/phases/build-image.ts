@@ -1,4 +1,4 @@
-import { copyFile, readdir, readFile, rename } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { CreateSpec } from '../../protocol/job-spec.js';
 import { writeBuildOutcome } from '../build-outcome.js';
@@ -6,7 +6,8 @@ import { CommandFailed } from '../commands.js';
 import { failureReason } from '../failure-reason.js';
 import { JobIsOver } from '../ims-client.js';
 import { isMissing, openInRoot, writeInRoot } from '../in-root.js';
-import { enterBuildPlace, OWN_NAMESPACES } from '../kiwi/build-place.js';
+import { BuildGuard } from '../kiwi/build-guard.js';
+import { enterBuildPlace } from '../kiwi/build-place.js';
 import { provideKiwi } from '../kiwi/kiwi-environment.js';
 import { runKiwi } from '../kiwi/run-kiwi.js';
 import { readDescription } from '../recipe/recipe-description.js';
@@ -39,11 +40,20 @@ async function build(context: PhaseContext<CreateSpec>): Promise<void> {
   await enterBuildPlace(directory, job.ca_certificate);
   const firstPackage = job.ca_certificate && !isDebian ? relative(directory.path, directory.caPackage) : null;
   const caKey = await readFile(directory.caKey, 'utf8').catch(nullIfMissing);
-  await runKiwi(context, { python, firstPackage, firstKey: caKey && relative(directory.path, directory.caKey) });
-  await keepPackages(context);
-  await takeRoot(context);
-  if (caKey) await forgetKey(context, caKey);
-  if (job.ca_certificate && isDebian) await trustInDebian(context, job.ca_certificate);
+  const guard = new BuildGuard(context);
+  try {
+    await runKiwi(context, guard, {
+      python,
+      firstPackage,
+      firstKey: caKey && relative(directory.path, directory.caKey),
+    });
+    await keepPackages(context);
+    await takeRoot(context);
+    if (caKey) await forgetKey(context, guard, caKey);
+    if (job.ca_certificate && isDebian) await trustInDebian(context, guard, job.ca_certificate);
+  } finally {
+    guard.close();
+  }
 }
 
 /** The root becomes the image root of the job. */
@@ -62,20 +72,24 @@ async function keepPackages({ directory, commands, log }: PhaseContext): Promise
 }
 
 /** Packages of Debian have no place for it before their own root is there. */
-async function trustInDebian({ directory, commands, log }: PhaseContext, caCertificate: string): Promise<void> {
+async function trustInDebian(
+  { directory, log }: PhaseContext,
+  guard: BuildGuard,
+  caCertificate: string,
+): Promise<void> {
   await writeInRoot(directory.tree, DEBIAN_ANCHOR, caCertificate, 0o644);
   const update = '/usr/sbin/update-ca-certificates';
   const found = await openInRoot(directory.tree, update).catch(nullIfMissing);
   await found?.close();
   if (!found) return log('the image has no ca-certificates: programs in it do not trust the site CA by themselves');
-  await commands.run('unshare', [...OWN_NAMESPACES, '--', 'chroot', directory.tree, update]).catch((error: unknown) => {
+  await guard.run(['chroot', directory.tree, update]).catch((error: unknown) => {
     if (!(error instanceof CommandFailed)) throw error;
     log('the image does not take the certificate of the site CA', { error: error.message });
   });
 }
 
 /** The key has done its part: its private half is gone, and nobody is to wonder whose it is. */
-async function forgetKey({ directory, commands, log }: PhaseContext, publicKey: string): Promise<void> {
+async function forgetKey({ directory, log }: PhaseContext, guard: BuildGuard, publicKey: string): Promise<void> {
   // The image's own rpm knows its database best. Not every image has one, and busybox has one that cannot do this.
   const programs = [
     ['chroot', directory.tree, 'rpm'],
@@ -85,7 +99,7 @@ async function forgetKey({ directory, commands, log }: PhaseContext, publicKey: 
   const failures: string[] = [];
   for (const rpm of programs) {
     try {
-      return void (await commands.run('unshare', [...OWN_NAMESPACES, '--', ...rpm, ...erase]));
+      return await guard.run([...rpm, ...erase]);
     } catch (error) {
       if (!(error instanceof CommandFailed)) throw error;
       failures.push(error.message);
@@ -101,8 +115,11 @@ function nullIfMissing(error: unknown): null {
 
 /** Hands on a failure that somebody wants to look at; any other is thrown on. */
 async function handOn(context: PhaseContext<CreateSpec>, error: unknown): Promise<void> {
-  const { job, directory, log } = context;
-  if (error instanceof JobIsOver || !job.shell) throw error;
+  const { job, directory, disk, log } = context;
+  const isFull = (await disk.free()) < 0;
+  // The database of the server may be on that disk, and could not even take down that the job has ended.
+  if (isFull) for (const left of [directory.build, directory.tree]) await rm(left, { recursive: true, force: true });
+  if (isFull || error instanceof JobIsOver || !job.shell) throw error;
   await takeRoot(context).catch((missing: unknown) => {
     if (!isMissing(missing)) throw missing;
     // A build that failed before it made a root left nothing to look at.

@@ -88,7 +88,7 @@ describe('the repositories of a description', () => {
 it.each([
   ['<preferences><version>1</version><packagemanager> dnf4 </packagemanager></preferences>', 'dnf4'],
   ['<preferences/><preferences><packagemanager>apt</packagemanager></preferences>', 'apt'],
-  ['<preferences><version>1</version></preferences>', null],
+  ['<preferences><version>1</version></preferences>', 'dnf4'],
 ])('the package manager of %s is %s', (content, expected) => {
   expect(parseDescription(description(content)).packageManager).toBe(expected);
 });
@@ -103,12 +103,16 @@ it.each([
   expect(parseDescription(description(content)).checksSignatures).toBe(expected);
 });
 
-it.each(['', 'no xml <', '<image>', '<other/>', '<image>text</image>', '<image><repository>text</repository></image>'])(
+it.each(['', 'no xml <', '<image>', '<other/>', '<image>text</image>'])(
   'nothing is known of %j, which KIWI-NG has to judge',
   (text) => {
     expect(parseDescription(text)).toEqual({ repositories: [], packageManager: null, checksSignatures: false });
   },
 );
+
+it('a repository that is a text is none', () => {
+  expect(parseDescription('<image><repository>text</repository></image>').repositories).toEqual([]);
+});
 
 it('entities of a description are not followed', () => {
   const text = `<!DOCTYPE image [<!ENTITY x SYSTEM "file:///etc/passwd">]><image><repository alias="&x;"><source path="http://host/"/></repository></image>`;

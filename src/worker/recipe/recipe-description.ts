@@ -16,7 +16,7 @@ export interface Repository {
 export interface RecipeDescription {
   /** Those that are reached by http or https, and that the build uses. */
   repositories: Repository[];
-  /** As the recipe names it; null where it leaves that to KIWI-NG. */
+  /** As the recipe names it, or what KIWI-NG takes where it names none; null where there is no description. */
   packageManager: string | null;
   /** Whether packages are to be installed only where a key that is known has signed them. */
   checksSignatures: boolean;
@@ -24,6 +24,7 @@ export interface RecipeDescription {
 
 /** Largest description that is read, bytes. */
 const LIMIT = 8 * 1024 * 1024;
+const DEFAULT_MANAGER = 'dnf4';
 const NOTHING: RecipeDescription = { repositories: [], packageManager: null, checksSignatures: false };
 
 /**
@@ -80,7 +81,7 @@ export function parseDescription(text: string): RecipeDescription {
   const checks = preferences.map((one) => one['rpm-check-signatures']);
   return {
     repositories,
-    packageManager: typeof managers[0] === 'string' ? managers[0].trim() : null,
+    packageManager: typeof managers[0] === 'string' ? managers[0].trim() : DEFAULT_MANAGER,
     checksSignatures: checks.some(isTrue),
   };
 }

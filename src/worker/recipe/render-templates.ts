@@ -59,6 +59,9 @@ answer = (list_templates if 'text' in request else render_templates)(request)
 json.dump(answer, sys.stdout, default=str, skipkeys=True)
 `;
 
+/** Whoever breaks out of the sandbox is nobody: this process, whose environment holds keys, and the job's files are not for him. */
+const AS_NOBODY = ['--reuid=65534', '--regid=65534', '--clear-groups', '--no-new-privs', '--'];
+
 interface RenderError {
   name?: string;
   line: number | null;
@@ -73,7 +76,7 @@ interface Template {
 
 /**
  * Fills in the templates that a recipe lists, in place.
- * @param python interpreter that has Jinja2
+ * @param python interpreter that has Jinja2, and that anybody may run
  * @throws JobFailure where a template, or the list of them, is wrong: it names file, line and key
  */
 export async function renderTemplates(
@@ -112,7 +115,9 @@ export async function renderTemplates(
 async function ask(request: object, python: string, commands: Commands, limits: typeof LIMITS): Promise<unknown> {
   try {
     const args = ['-I', '-c', RENDER, String(limits.seconds), String(limits.memory)];
-    const { stdout } = await commands.run(python, args, { input: JSON.stringify(request) });
+    const { stdout } = await commands.run('setpriv', [...AS_NOBODY, python, ...args], {
+      input: JSON.stringify(request),
+    });
     return JSON.parse(stdout);
   } catch (error) {
     if (!(error instanceof CommandFailed)) throw error;

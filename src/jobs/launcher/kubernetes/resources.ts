@@ -427,6 +427,8 @@ function resourcesOf(phase: PhaseName, { job_mem_size }: JobSpec, { pod }: Kuber
 
 /** What is needed to keep files as an image has them: owners, modes, capabilities of files, devices. */
 const FILE_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'MKNOD', 'SETFCAP'];
+/** Templates of recipes are filled in by nobody. */
+const OTHER_USERS = ['SETUID', 'SETGID'];
 
 /** Phases that only write files of their own. */
 const CONFINED: ReadonlySet<PhaseName> = new Set(['fetch-image', 'wait-for-repos', 'build-ca-rpm']);
@@ -437,5 +439,6 @@ function securityOf(phase: PhaseName, { require_dkms }: JobSpec): SecurityContex
   if (require_dkms || phase === 'build-image') return { privileged: true, capabilities: { add: ['SYS_ADMIN'] } };
   // A shell without setuid programs would be a poor one; the capabilities of its root are the runtime's default.
   if (phase === 'shell') return {};
-  return { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'], add: FILE_CAPABILITIES } };
+  const add = phase === 'fetch-recipe' ? [...FILE_CAPABILITIES, ...OTHER_USERS] : FILE_CAPABILITIES;
+  return { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'], add } };
 }

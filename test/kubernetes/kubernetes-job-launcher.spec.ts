@@ -220,6 +220,23 @@ describe('KubernetesJobLauncher', () => {
     expect(['services', 'persistentvolumeclaims', 'jobs', 'pods'].map(left)).toEqual([0, 0, 1, 1]);
   });
 
+  describe('leaves nothing where it releases a job of which nothing has begun, and no node would end anything', () => {
+    it.each<[string, () => void]>([
+      ['its pod has no node', () => void (cluster.startsPods = false)],
+      ['no pod is made of it', () => void (cluster.refusesPods = 'exceeded quota')],
+      ['its launch was interrupted', () => cluster.refuse('POST', 'services', 503)],
+    ])('%s', async (_why, prepare) => {
+      prepare();
+      const { job_id } = aJobSpec();
+      await launcher.launch(aJobSpec({ job_id })).catch(() => {});
+      expect(cluster.all('jobs')).toHaveLength(1);
+      await launcher.release(job_id);
+      await launcher.release(job_id);
+      expect(cluster.all('events').length).toBe(cluster.objects.size);
+      await until('it is seen', async () => (await launcher.observe(job_id)).state === 'absent');
+    });
+  });
+
   it('tells the address that the balancer gave', async () => {
     const { job_id } = aJobSpec();
     await launcher.launch(aJobSpec({ job_id }));

@@ -198,6 +198,11 @@ export class FakeKubernetes {
     };
     this.store(name, made, 'ADDED');
     reply(response, 201, this.objects.get(name)!);
+    if (made.metadata.ownerReferences?.some(({ uid }) => !this.isThere(uid))) this.remove(name);
+  }
+
+  private isThere(uid: string): boolean {
+    return [...this.objects.values()].some(({ metadata }) => metadata.uid === uid);
   }
 
   private patch({ path, body }: SeenRequest, stored: Stored, response: ServerResponse): void {

@@ -14,7 +14,7 @@ import {
   RESOURCE,
   type Service,
 } from './objects.js';
-import { observationOf } from './observation.js';
+import { observationOf, statusesOf } from './observation.js';
 import { ResourceWatch } from './resource-watch.js';
 import {
   claimOf,
@@ -214,14 +214,16 @@ export class KubernetesJobLauncher extends JobLauncher {
   private async podWithLog(jobId: string, container: string, follow: AbortSignal | null): Promise<Pod | null> {
     for (;;) {
       const goesOn = follow && !follow.aborted && (await this.observe(jobId)).state === 'running';
-      const pod = (await this.podsOf(jobId)).find((candidate) => hasBegun(candidate, container));
+      const pod = (await this.podsOf(jobId)).find((candidate) => begunIn(candidate).includes(container));
       if (pod || !goesOn) return pod ?? null;
       await sleep(INTERVAL);
     }
   }
 
   override async release(jobId: string): Promise<void> {
-    await this.endPods(jobId);
+    const { items: pods } = await this.client.list(RESOURCE.pod, selectorOf(jobId));
+    if (pods.some((pod) => begunIn(pod).length)) await this.endPods(pods);
+    else await this.deleteJob(jobId);
     const { kubernetes_service, kubernetes_pvc } = namesOf(jobId);
     await this.client.delete(RESOURCE.service, kubernetes_service);
     await this.client.delete(RESOURCE.claim, kubernetes_pvc);
@@ -230,8 +232,8 @@ export class KubernetesJobLauncher extends JobLauncher {
   }
 
   /** Has the nodes end what runs. Pods stay with their logs, which those that are deleted do not. */
-  private async endPods(jobId: string): Promise<void> {
-    for (const { metadata, status } of await this.podsOf(jobId)) {
+  private async endPods(pods: readonly Pod[]): Promise<void> {
+    for (const { metadata, status } of pods) {
       if (['Succeeded', 'Failed'].includes(status?.phase ?? '')) continue;
       await this.client
         .patch(RESOURCE.pod, metadata.name, { spec: { activeDeadlineSeconds: 1 } })
@@ -239,6 +241,11 @@ export class KubernetesJobLauncher extends JobLauncher {
           if (!(error instanceof KubeFailure) || error.status !== 404) throw error;
         });
     }
+  }
+
+  /** What no node has begun has no log, and nothing else would ever end it: the deadline of a pod is kept by its node. */
+  private async deleteJob(jobId: string): Promise<void> {
+    for (const name of jobNames(jobId)) await this.client.delete(RESOURCE.job, name);
   }
 
   /** Deletes all parts again and again until none is left; where the cluster takes longer, it rejects and is called again. */
@@ -328,8 +335,9 @@ function isFinal(status: number | null): boolean {
   return status !== null && [400, 403, 413, 422].includes(status);
 }
 
-function hasBegun({ status }: Pod, container: string): boolean {
-  const all = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
-  const state = all.find(({ name }) => name === container)?.state;
-  return Boolean(state?.running ?? state?.terminated);
+/** Names of the containers of a pod that have begun. */
+function begunIn(pod: Pod): string[] {
+  return statusesOf(pod)
+    .filter(({ state }) => state?.running ?? state?.terminated)
+    .map(({ name }) => name);
 }

@@ -157,6 +157,45 @@ describe('observationOf', () => {
     expect(observe(parts, 5)).toEqual({ state: 'ended', reason: expect.stringMatching(change) });
   });
 
+  describe('a pod whose init containers take longer than a pod may wait', () => {
+    const HOURS = 3600;
+    const building = (inits: ContainerStatus['state'][], sidecar: ContainerStatus['state'], sshd = sidecar) =>
+      pod(
+        {
+          phase: 'Pending',
+          conditions: [isTrue('PodScheduled')],
+          initContainerStatuses: inits.map((state, index) => container(`init-${index}`, state)),
+          containerStatuses: [container('buildenv-sidecar', sidecar), container('sshd', sshd)],
+        },
+        { creationTimestamp: secondsAgo(2 * HOURS) },
+      );
+    const endedWell = (seconds: number) => ({
+      terminated: { exitCode: 0, reason: 'Completed', finishedAt: secondsAgo(seconds) },
+    });
+    const PREPARED = { waiting: { reason: 'PodInitializing' } };
+
+    it('runs while one of them does', () => {
+      const pods = [building([endedWell(1.5 * HOURS), { running: {} }], PREPARED)];
+      expect(observe({ pods })).toEqual({ state: 'running' });
+    });
+
+    it('has its time to wait anew when they have ended', () => {
+      const { state: pulling } = waiting('ImagePullBackOff')[0]!;
+      const waitsSince = (seconds: number) =>
+        observe({ pods: [building([endedWell(1.5 * HOURS), endedWell(seconds)], { running: {} }, pulling)] });
+      expect(waitsSince(50)).toEqual({ state: 'running', waits: expect.stringContaining('cannot be pulled') });
+      expect(waitsSince(70)).toEqual({ state: 'ended', reason: expect.stringContaining('cannot be pulled') });
+    });
+
+    it('ends where one of them fails', () => {
+      const failed = { terminated: { exitCode: 3, reason: 'Error', finishedAt: secondsAgo(1) } };
+      expect(observe({ pods: [building([endedWell(HOURS), failed], PREPARED)] })).toEqual({
+        state: 'ended',
+        reason: expect.stringContaining('init-1 ended with code 3'),
+      });
+    });
+  });
+
   it('does not mind that a claim is unbound until its pod has a node', () => {
     const scheduled = {
       ...isTrue('PodScheduled', 'Unschedulable', '0/1 nodes are available: 1 Insufficient memory'),

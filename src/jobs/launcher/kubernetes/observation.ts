@@ -28,7 +28,7 @@ export function observationOf({ job, pods, claim, refusal }: JobParts, now: Date
   if (job.metadata.deletionTimestamp) return ended('its Kubernetes Job was deleted. Start the job again.');
   if (job.spec.suspend) return { state: 'running', waits: 'its Kubernetes Job is suspended' };
   const pod = pods.toSorted((one, other) => ageOf(one, now) - ageOf(other, now))[0];
-  const isOverdue = ageOf(pod ?? job, now) > pendingSeconds;
+  const isOverdue = (pod ? waitOf(pod, now) : ageOf(job, now)) > pendingSeconds;
   return pod ? podObservation(pod, claim, isOverdue) : observationWithoutPod(job, isOverdue, refusal ?? null);
 }
 
@@ -38,7 +38,17 @@ function ended(reason: string | null): Observation {
 
 /** Seconds since an object was made. */
 function ageOf({ metadata }: { metadata: { creationTimestamp?: string } }, now: Date): number {
-  return (now.getTime() - Date.parse(metadata.creationTimestamp ?? now.toISOString())) / 1000;
+  return secondsSince(metadata.creationTimestamp ?? now.toISOString(), now);
+}
+
+function secondsSince(time: string, now: Date): number {
+  return (now.getTime() - Date.parse(time)) / 1000;
+}
+
+/** Seconds for which a pod has waited, if it waits: those in which its init containers ran are not among them. */
+function waitOf(pod: Pod, now: Date): number {
+  const ends = (pod.status?.initContainerStatuses ?? []).map(({ state }) => state?.terminated?.finishedAt);
+  return Math.min(ageOf(pod, now), ...ends.filter((end) => end !== undefined).map((end) => secondsSince(end, now)));
 }
 
 function observationWithoutPod({ status }: BatchJob, isOverdue: boolean, refusal: string | null): Observation {
@@ -99,7 +109,8 @@ function disruptionOf({ status }: Pod): string | null {
   return DISRUPTIONS[target?.reason ?? ''] ?? DISRUPTIONS[status?.reason ?? ''] ?? null;
 }
 
-function statusesOf({ status }: Pod): ContainerStatus[] {
+/** All containers of a pod, in the order in which they begin. */
+export function statusesOf({ status }: Pod): ContainerStatus[] {
   return [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
 }
 
@@ -123,7 +134,9 @@ interface Obstacle {
 }
 
 function obstacleOf(pod: Pod, claim: PersistentVolumeClaim | null): Obstacle | null {
-  if (pod.status?.phase !== 'Pending') return null;
+  // A pod whose init containers work is pending too.
+  if (pod.status?.phase !== 'Pending' || pod.status.initContainerStatuses?.some(({ state }) => state?.running))
+    return null;
   const scheduled = pod.status.conditions?.find(({ type }) => type === 'PodScheduled');
   // A claim may stay unbound until its pod has a node, by the choice of its storage class: what the scheduler says comes first then.
   if (claim?.status?.phase !== 'Bound' && (!scheduled || /volume|claim/i.test(scheduled.message ?? '')))

@@ -109,7 +109,7 @@ const variables = {
     'IfNotPresent',
   ),
   JOB_PENDING_SECONDS: integer(
-    'Seconds for which a pod may wait for a node, a disk or an image before its job ends.',
+    'Seconds for which a pod may wait for a node, a disk or an image, and a job for the cluster to take it, before the job ends.',
     600,
     1,
     YEAR,

@@ -202,7 +202,7 @@ export const problems = {
     new Problem(
       403,
       'job-token-forbids',
-      'The token of a job allows to read and change that job, and to register its image while it runs, and nothing else.',
+      'The token of a job allows to read that job, to report on it, and to register its image while it runs, and nothing else.',
     ),
   cannotLaunch: (why: string) => new Problem(503, 'cannot-launch', `The job cannot be started now: ${why}`),
 

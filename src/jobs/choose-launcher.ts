@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import type { Config } from '../config/config.js';
 import type { ArtifactLocation } from '../protocol/artifact-link.js';
-import type { JobLauncher } from './launcher/job-launcher.js';
+import { type JobLauncher, LaunchRefused } from './launcher/job-launcher.js';
 import type { PodSettings } from './launcher/kubernetes/resources.js';
 import { LocalJobLauncher } from './launcher/local/local-job-launcher.js';
 
@@ -72,6 +72,14 @@ async function kubernetesLauncher({ jobs, s3 }: Config): Promise<JobLauncher> {
       pod: pod as PodSettings,
     },
     pendingSeconds,
-    readStoreCa: async () => (typeof sslValidate === 'string' ? readFile(sslValidate, 'utf8') : null),
+    readStoreCa: async () => (typeof sslValidate === 'string' ? readStoreCa(sslValidate) : null),
+  });
+}
+
+function readStoreCa(file: string): Promise<string> {
+  return readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new LaunchRefused(
+      `the certificates of the artifact store cannot be read (${error.code}): set S3_SSL_VALIDATE to a readable PEM file`,
+    );
   });
 }

@@ -5,7 +5,12 @@ import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Job } from './job.entity.js';
 import { containersOf } from './launcher/container-names.js';
+import type { ArtifactLocation } from '../protocol/artifact-link.js';
 import { JobLauncher } from './launcher/job-launcher.js';
+
+/** Milliseconds after the end of a job in which its logs can be read, or are given up: nothing else is to wait for a node that is gone. */
+const PATIENCE = 120_000;
+const UNREADABLE = 'This log could not be read when the job had ended. The log of the server tells why.\n';
 
 /** What the containers of jobs print: read where they run, and kept in the artifact store when they have ended. */
 @Injectable()
@@ -26,13 +31,31 @@ export class JobLogs {
     else yield* this.launcher.log(job.id, container, from, follow);
   }
 
-  /** Keeps the logs of a job that has ended. Safe to repeat. */
+  /** Keeps the logs of a job that has ended. Safe to repeat. Rejects where one cannot be read yet: the others are kept then. */
   async keep(job: Job): Promise<void> {
-    for (const container of containersOf(job)) {
-      const body = await buffer(this.launcher.log(job.id, container, 0, null));
-      if (body.length)
-        await this.store.put(this.locationOf(job.id, container), { body, contentType: 'text/plain; charset=utf-8' });
-    }
+    const results = await Promise.allSettled(containersOf(job).map((container) => this.keepLog(job, container)));
+    const failure = results.find((result) => result.status === 'rejected');
+    if (failure) throw failure.reason;
+  }
+
+  private async keepLog(job: Job, container: string): Promise<void> {
+    const location = this.locationOf(job.id, container);
+    const body = await buffer(this.launcher.log(job.id, container, 0, null)).catch(async (error: unknown) => {
+      if (Date.now() - job.ended!.getTime() < PATIENCE) throw error;
+      // It may have been kept by an earlier try.
+      return (await this.isKept(location)) ? Buffer.alloc(0) : Buffer.from(UNREADABLE);
+    });
+    if (body.length) await this.store.put(location, { body, contentType: 'text/plain; charset=utf-8' });
+  }
+
+  private async isKept(location: ArtifactLocation): Promise<boolean> {
+    return this.store.head(location).then(
+      () => true,
+      (error: unknown) => {
+        if (error instanceof NoSuchArtifact) return false;
+        throw error;
+      },
+    );
   }
 
   /** Removes the logs of a deleted job. Safe to repeat. */
@@ -52,7 +75,7 @@ export class JobLogs {
     }
   }
 
-  private locationOf(jobId: string, container: string) {
+  private locationOf(jobId: string, container: string): ArtifactLocation {
     return { bucket: this.config.s3.imsBucket, key: `jobs/${jobId}/logs/${container && `${container}.log`}` };
   }
 }

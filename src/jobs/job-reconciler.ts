@@ -1,16 +1,17 @@
 import { readFile } from 'node:fs/promises';
 import { Inject, Injectable, Logger, type OnApplicationShutdown } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { In, IsNull, Not, Raw, Repository } from 'typeorm';
+import { type FindOptionsWhere, In, IsNull, LessThan, Not, Raw, Repository } from 'typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { Notices } from '../database/notices.js';
 import { HalfMadeImages } from './half-made-images.js';
 import { JobLogs } from './job-logs.js';
 import { LEASE_SECONDS } from './job-plan.js';
+import { JobSteps } from './job-steps.js';
 import { IMPORTED, Job } from './job.entity.js';
 import { launchSpec } from './launch-spec.js';
-import { JobLauncher, LaunchRefused, type Observation } from './launcher/job-launcher.js';
+import { JobLauncher, LaunchRefused, NotYet, type Observation } from './launcher/job-launcher.js';
 import { RunnerLease } from './runner-lease.js';
 
 /** Milliseconds between two looks when nothing wakes the reconciler. */
@@ -21,6 +22,13 @@ const EXTENSION = 3000;
 const LAST_WORDS = 10_000;
 /** Channel on which servers tell that something has changed; the payload is the runner. */
 const CHANNEL = 'jobs_changed';
+/** Milliseconds that a server which stops waits for the steps that it has begun. A cluster gives it half a minute in all. */
+const LAST_STEPS = 10_000;
+/**
+ * Milliseconds that a worker gets to close a shell whose deadline has passed, or that was ended just then. The user of a shell can stop the
+ * worker in its container, which may also hang.
+ */
+const CLOSING = 120_000;
 /** Seconds after its lease ended from which on a runner is taken to be gone for good: a worker that is cut off gives up long before. */
 const GONE_SECONDS = 3600;
 /** What a record says of a job whose launch failed and is tried again. The cause, which may name hosts, is in the log. */
@@ -30,6 +38,10 @@ const GONE =
   'what ran of the job was deleted, but not by this service (`kubectl delete`, for one). Start the job again.';
 /** What a record says of a job that ended well where it ran, but not here. */
 const SILENT = 'the job ended before it could say why. Its log tells more; start the job again.';
+
+/** What a record says of a shell whose worker did not end it. */
+const OVERDUE =
+  'the deadline of the shell has passed, and the worker of the job did not end it: start the job again, and move its shell_deadline by PATCH or raise JOB_SHELL_SECONDS where that is too short';
 
 /** Which launcher of all servers on a database is this server's: jobs are bound to theirs. */
 export const RUNNER = Symbol('runner');
@@ -48,6 +60,7 @@ export class JobReconciler implements OnApplicationShutdown {
   private rouse: () => void = () => {};
   private roused = false;
   private leaseTimer: NodeJS.Timeout | undefined;
+  private readonly steps = new JobSteps();
   /** The steps that failed when they were last tried, with the error that was logged. */
   private readonly failing = new Map<string, string>();
   /** Since when (Unix time, ms) there are parts of a job that has no record, by its id. */
@@ -96,6 +109,7 @@ export class JobReconciler implements OnApplicationShutdown {
     clearInterval(this.leaseTimer);
     this.rouse();
     await this.running;
+    await this.steps.settle(LAST_STEPS);
     await this.launcher.stop();
     await this.attempt('give up the lease', () => this.lease.giveUp());
   }
@@ -118,17 +132,20 @@ export class JobReconciler implements OnApplicationShutdown {
     });
   }
 
-  /** One look at everything, where no other server of the runner is at it. A step that fails is tried again with the next look, and does not keep the others from theirs. */
+  /**
+   * One look at everything, where no other server of the runner is at it. A step that fails is tried again with the next look; neither that
+   * nor one that takes long keeps the others from theirs. What somebody waits for comes first.
+   */
   async pass(): Promise<void> {
     await this.holdLease();
     await this.notices.listen(CHANNEL, this.onNotice);
     if (!this.lease.isHeld) return;
+    await this.forEach({ launched: Not(IsNull()), ended: IsNull() }, 'observe', (job) => this.endIfDead(job));
+    await this.attempt('launch', () => this.launchWaiting());
+    await this.forEach({ ended: Not(IsNull()), released: IsNull() }, 'release', (job) => this.release(job));
     await this.forEach({ deleted: Not(IsNull()), runner: In([this.runner, IMPORTED]) }, 'remove', (job) =>
       this.remove(job),
     );
-    await this.forEach({ launched: Not(IsNull()), ended: IsNull() }, 'observe', (job) => this.endIfDead(job));
-    await this.forEach({ ended: Not(IsNull()), released: IsNull() }, 'release', (job) => this.release(job));
-    await this.forEach({ launched: IsNull(), ended: IsNull() }, 'launch', (job) => this.launchIfFree(job));
     await this.attempt('end abandoned jobs', () => this.endAbandoned());
     await this.attempt('delete jobs that were kept long enough', () => this.deleteKept());
     await this.attempt('clean up after runners that are gone', () => this.cleanUpAfterOthers());
@@ -142,9 +159,14 @@ export class JobReconciler implements OnApplicationShutdown {
       await step();
       this.failing.delete(name);
     } catch (error) {
-      if (this.failing.get(name) !== String(error)) this.log.error(error, `could not ${what}; trying again`, facts);
+      if (this.failing.get(name) !== String(error)) this.tell(error, what, facts);
       this.failing.set(name, String(error));
     }
+  }
+
+  private tell(error: unknown, what: string, facts: object): void {
+    if (error instanceof NotYet) this.log.log(error.message, facts);
+    else this.log.error(error, `could not ${what}; trying again`, facts);
   }
 
   private holdLease(): Promise<void> {
@@ -160,9 +182,22 @@ export class JobReconciler implements OnApplicationShutdown {
         where: { deleted: IsNull(), runner: this.runner, ...where },
         order: { created: 'ASC' },
       });
-      for (const job of jobs)
-        if (!this.stopped && this.lease.isHeld) await this.attempt(what, () => step(job), { job_id: job.id });
+      await this.take(jobs, what, step);
     });
+  }
+
+  private async take<J extends { id: string }>(
+    jobs: readonly J[],
+    what: string,
+    step: (job: J) => Promise<unknown>,
+  ): Promise<void> {
+    const hadTheirTurn = await this.steps.take(
+      what,
+      jobs,
+      (job) => this.attempt(what, () => step(job), { job_id: job.id }),
+      () => !this.stopped && this.lease.isHeld,
+    );
+    if (!hadTheirTurn) this.roused = true;
   }
 
   private async remove(job: Job): Promise<void> {
@@ -180,8 +215,17 @@ export class JobReconciler implements OnApplicationShutdown {
 
   private async endIfDead(job: Job): Promise<void> {
     const observation = await this.launcher.observe(job.id);
-    if (observation.state === 'running') return this.sayWhatIsSeen(job, observation);
-    await this.end(job, observation.state === 'absent' ? GONE : (observation.reason ?? SILENT));
+    if (observation.state !== 'running')
+      return this.end(job, observation.state === 'absent' ? GONE : (observation.reason ?? SILENT));
+    await this.sayWhatIsSeen(job, observation);
+    await this.endIfOverdue(job);
+  }
+
+  /** The deadline may have been moved since this look began: the record decides. */
+  private async endIfOverdue(job: Job): Promise<void> {
+    const latest = new Date(Date.now() - CLOSING);
+    if (job.status !== 'waiting_on_user' || !job.shell_deadline || job.shell_deadline > latest) return;
+    await this.end(job, OVERDUE, { status: 'waiting_on_user', shell_deadline: LessThan(latest) });
   }
 
   /** What only the launcher knows of a job that runs: what it waits for before its worker can speak, the address of its shell, its Secret. */
@@ -204,13 +248,13 @@ export class JobReconciler implements OnApplicationShutdown {
   }
 
   /** Ends a job whose worker said nothing of its end. Where it was done but for its last words, they are said for it. */
-  private async end(job: Job, reason: string): Promise<void> {
+  private async end(job: Job, reason: string, onlyWhere: FindOptionsWhere<Job> = {}): Promise<void> {
     const image = await this.halfMadeImages.findFinished(job.id);
     const end = image
       ? ({ status: 'success', resultant_image_id: image } as const)
       : ({ status: 'error', status_reason: reason } as const);
     const { affected } = await this.jobs.update(
-      { id: job.id, ended: IsNull() },
+      { ...onlyWhere, id: job.id, ended: IsNull() },
       { ...end, ended: new Date(), progress: null },
     );
     if (affected) this.log.log('ended', { job_id: job.id, ...end });
@@ -229,12 +273,22 @@ export class JobReconciler implements OnApplicationShutdown {
     return (await this.launcher.observe(job.id)).state === 'running';
   }
 
+  /** Launches the oldest of what waits, as many as may run. */
+  private async launchWaiting(): Promise<void> {
+    const forWaiting = (step: (job: Job) => Promise<void>) =>
+      this.forEach({ launched: IsNull(), ended: IsNull() }, 'launch', step);
+    let room = await this.launcher.free().catch(async (error: unknown) => {
+      await forWaiting((job) => this.sayWhyItWaits(job, NOT_YET));
+      throw error;
+    });
+    await forWaiting((job) => (room-- > 0 ? this.launch(job) : this.sayWhyItWaits(job, this.fullReason())));
+  }
+
   /**
    * Launches first and says so second: where this server dies in between, the next look launches again, which changes nothing where
    * the job is there. Said first, a job that was never launched would pass for one that died.
    */
-  private async launchIfFree(job: Job): Promise<void> {
-    if ((await this.launcher.free()) === 0) return this.sayWhyItWaits(job, this.fullReason());
+  private async launch(job: Job): Promise<void> {
     if (!(await this.isStillWanted(job))) return;
     try {
       await this.launcher.launch(await this.specOf(job));
@@ -345,7 +399,12 @@ export class JobReconciler implements OnApplicationShutdown {
   private async removeUnowned(): Promise<void> {
     const unowned = await this.findUnowned();
     for (const id of this.unownedSince.keys()) if (!unowned.includes(id)) this.unownedSince.delete(id);
-    for (const id of unowned) await this.removeInTime(id, this.config.jobs.unownedSeconds);
+    const graceSeconds = this.config.jobs.unownedSeconds;
+    await this.take(
+      unowned.map((id) => ({ id })),
+      'remove what no job owns',
+      ({ id }) => this.removeInTime(id, graceSeconds),
+    );
   }
 
   private async findUnowned(): Promise<string[]> {

@@ -42,13 +42,30 @@ export class JobStreams {
     const containers = chosenContainers(job, query.container);
     const cursor = chosenCursor(containers, lastEventId(reply.request) ?? query.from);
     const signal = query.follow ? this.openStreams.track(reply) : null;
-    const read = (container: string) => this.logs.read(job, container, cursor.get(container) ?? 0, signal);
+    const readable = signal ? once(() => this.jobs.whenLaunched(job, signal)) : async () => job;
+    const read = (container: string) => this.readLog(readable, container, cursor.get(container) ?? 0, signal);
     if (query.container && !wantsEvents(reply.request)) return textStream(read(query.container));
     const sources = containers.map((container) => linesOf(container, read(container), cursor.get(container) ?? 0));
     const lines = signal ? merge(sources) : inTurn(sources);
     if (!wantsEvents(reply.request)) return textStream(prefixed(lines));
     return eventStream(reply, asLineEvents(lines, cursor));
   }
+
+  /** Before its launch there is nothing of a job that could be followed. */
+  private async *readLog(
+    readable: () => Promise<Job>,
+    container: string,
+    from: number,
+    signal: AbortSignal | null,
+  ): AsyncGenerator<Buffer> {
+    yield* this.logs.read(await readable(), container, from, signal);
+  }
+}
+
+/** A function that is called the first time only; later callers share what came of it. */
+function once<T>(call: () => Promise<T>): () => Promise<T> {
+  let result: Promise<T> | undefined;
+  return () => (result ??= call());
 }
 
 function wantsEvents({ headers }: FastifyRequest): boolean {

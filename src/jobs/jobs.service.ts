@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Inject, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
 import { Any, type EntityManager, In, IsNull, LessThan, Repository } from 'typeorm';
@@ -20,6 +21,8 @@ import { JobSources } from './job-sources.js';
 import type { CreateJob, JobsListQuery, JobsQuery, ReportJob } from './jobs.dto.js';
 import { JobLauncher, LaunchRefused } from './launcher/job-launcher.js';
 
+/** Milliseconds between two looks at a job that somebody waits for to be launched. */
+const LAUNCH_INTERVAL = 200;
 const OLDEST_FIRST = { created: 'ASC', id: 'ASC' } as const;
 
 @Injectable()
@@ -50,6 +53,16 @@ export class JobsService {
     const job = await this.jobs.findOneBy({ id, deleted: IsNull() });
     if (!job) throw problems.noSuchRecord('job', id);
     return job;
+  }
+
+  /** The job as it is when it has been launched, has ended or is gone; as it is now when nobody waits for that any more. */
+  async whenLaunched(job: Job, signal: AbortSignal): Promise<Job> {
+    for (let known = job; ; await sleep(LAUNCH_INTERVAL)) {
+      if (known.launched || known.ended || signal.aborted) return known;
+      const found = await this.jobs.findOneBy({ id: job.id, deleted: IsNull() });
+      if (!found) return known;
+      known = found;
+    }
   }
 
   /** Checks, inserts, answers. The reconciler launches: a request must not wait for it, and a job must survive where it fails. */

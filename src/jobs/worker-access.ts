@@ -23,7 +23,8 @@ type IsOwn = (request: FastifyRequest, job: Job) => boolean | Promise<boolean>;
 export class WorkerAccess {
   private readonly allowed: Readonly<Record<string, IsOwn>> = {
     'GET /v3/jobs/:id': isOwnJob,
-    'PATCH /v3/jobs/:id': isOwnJob,
+    // The user of a shell in a pod can read the token: when he has to leave is not for him to say.
+    'PATCH /v3/jobs/:id': (request, job) => isOwnJob(request, job) && !movesDeadlines(request),
     'POST /v3/images': (request, job) => !job.ended && bodyOf(request)?.['job_id'] === job.id,
     'PATCH /v3/images/:id': (request, job) => !job.ended && this.isImageOf(idOf(request), job),
   };
@@ -73,6 +74,11 @@ function idOf(request: FastifyRequest): string {
 
 function isOwnJob(request: FastifyRequest, job: Job): boolean {
   return idOf(request).toLowerCase() === job.id;
+}
+
+function movesDeadlines(request: FastifyRequest): boolean {
+  const { shell_deadline, shell_idle_seconds } = bodyOf(request) ?? {};
+  return shell_deadline !== undefined || shell_idle_seconds !== undefined;
 }
 
 /** What cannot be read is refused by the route itself, when it is allowed. */

@@ -86,6 +86,14 @@ describe.each([
     expect(codeOf(await ask(method, path(), body))).toEqual([403, 'job-token-forbids']);
   });
 
+  it.each([
+    { shell_deadline: null },
+    { shell_deadline: '2099-01-01T00:00:00Z', progress: null },
+    { shell_idle_seconds: 9999 },
+  ])('forbids to move the deadlines of its shell: %j', async (body) => {
+    expect(codeOf(await ask('PATCH', `/v3/jobs/${job.id}`, body))).toEqual([403, 'job-token-forbids']);
+  });
+
   it('forbids images of other jobs', async () => {
     const theirs = await app.send('POST', '/v3/images', { body: { name: 'theirs', job_id: other.id } });
     const { id } = theirs.body as { id: string };

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
 import { jest } from '@jest/globals';
 import { Logger } from '@nestjs/common';
 import { DataSource, type Repository } from 'typeorm';
@@ -149,7 +150,7 @@ describe('launching', () => {
     const ids = [await insertJob(), await insertJob(), await insertJob()];
     for (const [index, id] of ids.entries()) await jobs.update(id, { created: new Date(2026, 0, 1 + index) });
     await reconciler.pass();
-    expect(await launcher.list()).toEqual(ids.slice(0, 2));
+    expect((await launcher.list()).toSorted()).toEqual(ids.slice(0, 2).toSorted());
     expect((await get(ids[2]!)).status_reason).toContain('JOB_MAX_RUNNING lets 2 run at once');
     launcher.finish(ids[0]!, null);
     await end(ids[0]!);
@@ -188,6 +189,15 @@ describe('launching', () => {
     await reconciler.pass();
     expect(await launcher.list()).toEqual([id]);
     expect(await get(id)).toMatchObject({ status_reason: null, launched: expect.any(Date) });
+  });
+
+  it('says so where it cannot even be asked how many may run', async () => {
+    const id = await insertJob();
+    failOnce(launcher, 'free', 'before');
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({ launched: null, status_reason: expect.stringContaining('tried again') });
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({ launched: expect.any(Date), status_reason: null });
   });
 
   it('does not lose the reason of a job that fails while it is launched', async () => {
@@ -231,16 +241,16 @@ describe('launching', () => {
   });
 
   it('does not launch what was deleted since it looked', async () => {
-    const [one, other] = [await insertJob({ created: new Date(0) }), await insertJob()];
-    let launches = 0;
-    const launch = launcher.launch.bind(launcher);
-    launcher.launch = async (spec) => {
-      launches++;
-      await jobs.update(other, { deleted: new Date() });
-      await launch(spec);
-    };
+    const id = await insertJob();
+    const find = jobs.find.bind(jobs);
+    const looked = jest.spyOn(jobs, 'find').mockImplementation(async (options) => {
+      const found = await find(options);
+      if (found.some((job) => job.id === id)) await jobs.update(id, { deleted: new Date() });
+      return found;
+    });
     await reconciler.pass();
-    expect([launches, await launcher.list()]).toEqual([1, [one]]);
+    looked.mockRestore();
+    expect([launcher.launches.size, await jobs.existsBy({ id })]).toEqual([0, false]);
   });
 
   it('ends what can never be launched, with the reason', async () => {
@@ -287,6 +297,52 @@ describe('what ended without a word', () => {
     expect(await get(id)).toMatchObject({ status: 'success', resultant_image_id: image });
     await reconciler.pass();
     expect(await keysBelow(BUCKET, image)).toEqual([`${image}/kernel`]);
+  });
+});
+
+describe('a shell whose deadline has passed', () => {
+  const passed = (minutes: number): Partial<Job> => ({
+    status: 'waiting_on_user',
+    shell_deadline: new Date(Date.now() - minutes * 60_000),
+  });
+  const openShell = async (values: Partial<Job>) => {
+    const id = await insertJob();
+    await reconciler.pass();
+    await jobs.update(id, values as never);
+    return id;
+  };
+
+  it('is ended where its worker does not do it', async () => {
+    const id = await openShell(passed(3));
+    await reconciler.pass();
+    expect(await get(id)).toMatchObject({
+      status: 'error',
+      status_reason: expect.stringMatching(/deadline of the shell.*JOB_SHELL_SECONDS/),
+    });
+    await end(id, { status: 'error', ended: new Date(Date.now() - 11_000) });
+    await reconciler.pass();
+    expect((await launcher.observe(id)).state).toBe('ended');
+  });
+
+  it.each<[string, Partial<Job>]>([
+    ['the worker has still time to close it', passed(1)],
+    ['the job has gone on', { ...passed(3), status: 'packaging_artifacts' }],
+    ['it stays open for ever', { status: 'waiting_on_user', shell_deadline: null }],
+  ])('is left alone where %s', async (_why, values) => {
+    const id = await openShell(values);
+    await reconciler.pass();
+    expect((await get(id)).ended).toBeNull();
+  });
+
+  it('is left alone where the deadline is moved just then', async () => {
+    const id = await openShell(passed(3));
+    const observe = launcher.observe.bind(launcher);
+    launcher.observe = async (jobId) => {
+      await jobs.update(id, { shell_deadline: new Date(Date.now() + 60_000) });
+      return observe(jobId);
+    };
+    await reconciler.pass();
+    expect((await get(id)).ended).toBeNull();
   });
 });
 
@@ -338,6 +394,35 @@ describe('what has ended', () => {
     expect((await get(id)).released).toBeInstanceOf(Date);
   });
 
+  it('is released in the end, also where a log cannot be read', async () => {
+    const id = await insertJob();
+    await reconciler.pass();
+    for (const container of ['prepare', 'sshd', 'buildenv-sidecar']) launcher.print(id, container, 'what happened');
+    launcher.finish(id, 'its node is gone');
+    const log = launcher.log.bind(launcher);
+    launcher.log = async function* (jobId, container, from, follow) {
+      if (container === 'prepare') throw new Error('no route to host');
+      yield* log(jobId, container, from, follow);
+    };
+    const kept = async (container: string) =>
+      (await buffer(await store.read({ bucket: 'ims', key: `jobs/${id}/logs/${container}.log` }))).toString();
+    await reconciler.pass();
+    expect([(await get(id)).released, await kept('sshd')]).toEqual([null, 'what happened']);
+    // What was kept stays, also where it cannot be read any more.
+    launcher.log = async function* () {
+      yield* [];
+      throw new Error('no route to host');
+    };
+    await jobs.update(id, { ended: new Date(Date.now() - 121_000) });
+    await reconciler.pass();
+    expect((await get(id)).released).toBeInstanceOf(Date);
+    expect(await Promise.all(['prepare', 'sshd', 'buildenv-sidecar'].map(kept))).toEqual([
+      expect.stringContaining('could not be read'),
+      'what happened',
+      'what happened',
+    ]);
+  });
+
   it('goes with its log when it was kept long enough', async () => {
     const id = await insertJob();
     await reconciler.pass();
@@ -382,6 +467,63 @@ describe('what was deleted', () => {
     await reconciler.pass();
     expect(await jobs.existsBy({ id })).toBe(false);
   });
+});
+
+describe('a job whose step takes long', () => {
+  /** More than steps that go on at once. */
+  const MANY = 20;
+  let answer: () => void;
+  let silence: Promise<void>;
+
+  beforeEach(() => {
+    silence = new Promise((resolve) => (answer = resolve));
+  });
+
+  /** Has each call of a method wait for jobs of these ids until `answer` is called. */
+  const hang = (method: 'remove' | 'observe' | 'release', ids: readonly string[]) => {
+    const calls: string[] = [];
+    const real = launcher[method].bind(launcher) as (id: string) => Promise<never>;
+    launcher[method] = async (id: string) => {
+      if (ids.includes(id)) {
+        calls.push(id);
+        await silence;
+      }
+      return real(id);
+    };
+    return calls;
+  };
+
+  it.each(['remove', 'observe', 'release'] as const)(
+    'stalls no other, and is asked once only: %s',
+    async (method) => {
+      launcher = new MemoryJobLauncher();
+      reconciler = reconcilerOf(RUNNER);
+      const slow = await Promise.all(Array.from({ length: MANY }, () => insertJob()));
+      await reconciler.pass();
+      if (method === 'release') for (const id of slow) launcher.finish(id, 'it died');
+      if (method === 'remove') await jobs.updateAll({ deleted: new Date() });
+      const calls = hang(method, slow);
+      reconciler.start('http://127.0.0.1:1');
+      try {
+        await until('some hang', async () => calls.length > 0);
+        const id = await insertJob();
+        reconciler.wake();
+        const begun = Date.now();
+        await until('another is launched', async () => (await get(id)).launched !== null);
+        expect(Date.now() - begun).toBeLessThan(3000);
+        await jobs.update(id, { deleted: new Date() });
+        await until('it is removed', async () => !(await jobs.existsBy({ id })));
+        expect(calls).toHaveLength(new Set(calls).size);
+        answer();
+        if (method !== 'remove') await jobs.updateAll({ deleted: new Date() });
+        await until('all are removed', async () => (await jobs.count()) === 0);
+      } finally {
+        answer();
+        await reconciler.onApplicationShutdown();
+      }
+    },
+    60_000,
+  );
 });
 
 describe('what no record owns', () => {

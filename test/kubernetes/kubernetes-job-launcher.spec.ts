@@ -1,3 +1,4 @@
+import { buffer } from 'node:stream/consumers';
 import { KubeConfig } from '@kubernetes/client-node';
 import { KubeClient } from '../../src/jobs/launcher/kubernetes/kube-client.js';
 import { KubernetesJobLauncher } from '../../src/jobs/launcher/kubernetes/kubernetes-job-launcher.js';
@@ -8,14 +9,18 @@ import {
   signingKeysPermissions,
 } from '../../src/jobs/launcher/kubernetes/permissions.js';
 import type { KubernetesSettings } from '../../src/jobs/launcher/kubernetes/resources.js';
-import { LaunchRefused } from '../../src/jobs/launcher/job-launcher.js';
+import { LaunchRefused, NotYet } from '../../src/jobs/launcher/job-launcher.js';
 import { describeJobLauncher } from '../contracts/job-launcher.js';
 import { FakeKubernetes, type SeenRequest } from '../support/fake-kubernetes.js';
 import { aCreateSpec, aJobSpec } from '../support/job-spec.js';
 import { kubernetesSettings } from '../support/kubernetes-settings.js';
-import { until } from '../support/system.js';
+import { sleep, until } from '../support/system.js';
 
-function launcherOn(cluster: FakeKubernetes, settings: Partial<KubernetesSettings> = {}): KubernetesJobLauncher {
+function launcherOn(
+  cluster: Pick<FakeKubernetes, 'url'>,
+  settings: Partial<KubernetesSettings> = {},
+  pendingSeconds = 60,
+): KubernetesJobLauncher {
   const config = new KubeConfig();
   // The double has no TLS.
   config.loadFromClusterAndUser(
@@ -25,7 +30,7 @@ function launcherOn(cluster: FakeKubernetes, settings: Partial<KubernetesSetting
   const client = new KubeClient(config, 'ims');
   return new KubernetesJobLauncher(client, {
     settings: kubernetesSettings(settings),
-    pendingSeconds: 60,
+    pendingSeconds,
     readStoreCa: async () => null,
   });
 }
@@ -142,6 +147,63 @@ describe('KubernetesJobLauncher', () => {
     expect(cluster.objects.size).toBe(0);
   });
 
+  it('names the setting where there is no namespace for jobs', async () => {
+    cluster.refuse('POST', 'jobs', 404, 'namespaces "ims" not found');
+    const refusal = await launcher.launch(aJobSpec()).catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(LaunchRefused);
+    expect(refusal).toMatchObject({ message: expect.stringMatching(/namespaces "ims".*DEFAULT_IMS_JOB_NAMESPACE/) });
+  });
+
+  describe('a launch that fails again and again', () => {
+    let hasty: KubernetesJobLauncher;
+    const failsWith = async (status: number, on = hasty, spec = aJobSpec()) => {
+      cluster.refuse('POST', 'persistentvolumeclaims', status, 'the webhook says no');
+      return on.launch(spec).catch((error: unknown) => error);
+    };
+
+    beforeEach(async () => {
+      hasty = launcherOn(cluster, {}, 0.5);
+      await isSynced(hasty);
+    });
+    afterEach(() => hasty.stop());
+
+    it.each([401, 500])('is given up in time where the API server answers (%i), and leaves nothing', async (status) => {
+      const spec = aJobSpec();
+      expect(await failsWith(status, hasty, spec)).not.toBeInstanceOf(LaunchRefused);
+      await sleep(600);
+      const refusal = await failsWith(status, hasty, spec);
+      expect(refusal).toBeInstanceOf(LaunchRefused);
+      expect(refusal).toMatchObject({ message: expect.stringMatching(/the webhook says no.*JOB_POD_SETTINGS/) });
+      expect(cluster.objects.size).toBe(0);
+    });
+
+    it('has its time anew where one has worked', async () => {
+      const spec = aJobSpec();
+      await failsWith(500, hasty, spec);
+      await sleep(600);
+      await hasty.launch(spec);
+      await hasty.remove(spec.job_id);
+      expect(await failsWith(500, hasty, spec)).not.toBeInstanceOf(LaunchRefused);
+    });
+
+    it.each([429, 503])('goes on for an API server that has no time (%i), or is away', async (status) => {
+      const away = launcherOn({ url: 'http://127.0.0.1:1' }, {}, 0.5);
+      const spec = aJobSpec();
+      for (let tries = 0; tries < 3; tries++) {
+        const failures = await Promise.all([
+          failsWith(status, hasty, spec),
+          away.launch(spec).catch((error: unknown) => error),
+        ]);
+        for (const failure of failures) {
+          expect(failure).toBeInstanceOf(Error);
+          expect(failure).not.toBeInstanceOf(LaunchRefused);
+        }
+        await sleep(400);
+      }
+      await away.stop();
+    });
+  });
+
   describe('the signing keys of the site', () => {
     const data = { 'site.asc': Buffer.from('a key').toString('base64') };
     const published = () =>
@@ -237,6 +299,34 @@ describe('KubernetesJobLauncher', () => {
     });
   });
 
+  it('does not wait for a node that does not answer, and goes on with the removal when it is asked again', async () => {
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    cluster.nodesAnswer = false;
+    const begun = Date.now();
+    await expect(launcher.remove(job_id)).rejects.toThrow(NotYet);
+    expect(Date.now() - begun).toBeLessThan(5000);
+    expect(await launcher.list()).toEqual([job_id]);
+    const [[path]] = [...cluster.objects] as [[string, unknown]];
+    expect(cluster.objects.size).toBe(1);
+    cluster.nodesAnswer = true;
+    cluster.remove(path);
+    await launcher.remove(job_id);
+    expect(cluster.objects.size).toBe(0);
+  });
+
+  it.each([400, 404])('takes a log that is not there (%i) for an empty one', async (status) => {
+    const { job_id } = aJobSpec();
+    await launcher.launch(aJobSpec({ job_id }));
+    const logOf = async () => (await buffer(launcher.log(job_id, 'sshd', 0, null))).toString();
+    cluster.print(job_id, 'sshd', 'a line\n');
+    await until('its log is there', async () => (await logOf()) === 'a line\n');
+    cluster.refuse('GET', `pods/${cluster.podOf(job_id)!.metadata.name}/log`, status);
+    expect(await logOf()).toBe('');
+    cluster.refuse('GET', `pods/${cluster.podOf(job_id)!.metadata.name}/log`, 403);
+    await expect(logOf()).rejects.toThrow('refused by the test');
+  });
+
   it('tells the address that the balancer gave', async () => {
     const { job_id } = aJobSpec();
     await launcher.launch(aJobSpec({ job_id }));
@@ -278,7 +368,7 @@ describe('KubernetesJobLauncher', () => {
   });
 
   it('does not take a silent cluster for an empty one', async () => {
-    const nowhere = launcherOn({ url: 'http://127.0.0.1:1' } as FakeKubernetes);
+    const nowhere = launcherOn({ url: 'http://127.0.0.1:1' });
     await until('it has failed', () =>
       nowhere.free().then(
         () => false,

@@ -37,6 +37,8 @@ export class FakeKubernetes {
   private refusals: { matches: (request: SeenRequest) => boolean; status: number; message: string }[] = [];
   /** Whether pods begin as soon as they are made. */
   startsPods = true;
+  /** Whether the nodes answer: pods that are deleted stay, and say so, while they do not. */
+  nodesAnswer = true;
   /** Why no pods are made; null where they are. */
   refusesPods: string | null = null;
 
@@ -254,6 +256,10 @@ export class FakeKubernetes {
   /** Removes an object, and what it owns. */
   remove(path: string): void {
     const object = this.objects.get(path)!;
+    if (path.includes('/pods/') && !this.nodesAnswer) {
+      const deletionTimestamp = new Date().toISOString();
+      return this.store(path, merge(object, { metadata: { deletionTimestamp } }) as Stored, 'MODIFIED');
+    }
     this.objects.delete(path);
     this.tell(path, object, 'DELETED');
     for (const [name, { metadata }] of this.objects)

@@ -31,6 +31,14 @@ export class LaunchRefused extends Error {
   }
 }
 
+/** What was asked for has begun and takes its time: the same call goes on with it. The message says what is waited for. */
+export class NotYet extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'NotYet';
+  }
+}
+
 /**
  * Runs the phases of jobs somewhere. A launcher knows no phase: it starts a worker process for each, in the order of the job's plan, and
  * keeps what they need. Callers repeat a call that failed; every method is safe to repeat.
@@ -55,7 +63,10 @@ export abstract class JobLauncher {
   abstract log(jobId: string, container: string, from: number, follow: AbortSignal | null): AsyncIterable<Buffer>;
   /** Gives back what is scarce (the address, disk space), keeping what tells of the job (its logs). Ends what still runs. */
   abstract release(jobId: string): Promise<void>;
-  /** Removes every trace. Missing parts are not errors. Ends what still runs, at once. */
+  /**
+   * Removes every trace. Missing parts are not errors. Ends what still runs, at once. Rejects with NotYet where something is still there after
+   * a few seconds, as with a node that does not answer.
+   */
   abstract remove(jobId: string): Promise<void>;
   /** Ids of all jobs of which any part is there. */
   abstract list(): Promise<string[]>;

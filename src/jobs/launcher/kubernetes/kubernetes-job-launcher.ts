@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobSpec } from '../../../protocol/job-spec.js';
-import { type ConnectionInfo, JobLauncher, LaunchRefused, type Observation } from '../job-launcher.js';
+import { type ConnectionInfo, JobLauncher, NotYet, type Observation } from '../job-launcher.js';
 import { resourceNames } from '../resource-names.js';
 import { type KubeClient, KubeFailure } from './kube-client.js';
+import { LaunchFailures } from './launch-failures.js';
 import {
   type BatchJob,
   type DestinationRule,
@@ -34,7 +35,7 @@ import {
 /** Milliseconds between two looks at a log that has not begun, and at objects that are going away. */
 const INTERVAL = 200;
 /** Milliseconds for which `remove` waits for the last part to go. */
-const PATIENCE = 30_000;
+const PATIENCE = 2000;
 /** Milliseconds that a cluster gets to make a pod before it is asked why it does not. */
 const EVENTS_AFTER = 2000;
 const SSH_PORT = 22;
@@ -43,7 +44,7 @@ const KEYS_ANNOTATION = 'cray-ims/signing-keys';
 
 export interface KubernetesLauncherOptions {
   settings: KubernetesSettings;
-  /** Seconds for which a pod may wait for a node, a disk or an image. */
+  /** Seconds for which a pod may wait for a node, a disk or an image, and a job for an API server that answers to take it. */
   pendingSeconds: number;
   /** Reads the certificates (PEM) that the artifact store is checked with; null where it needs none of its own. */
   readStoreCa: () => Promise<string | null>;
@@ -58,6 +59,7 @@ export class KubernetesJobLauncher extends JobLauncher {
   private readonly pods: ResourceWatch<Pod>;
   private readonly claims: ResourceWatch<PersistentVolumeClaim>;
   private readonly services: ResourceWatch<Service>;
+  private readonly failures: LaunchFailures;
   private listener: () => void = () => {};
   private stopped = false;
 
@@ -66,6 +68,7 @@ export class KubernetesJobLauncher extends JobLauncher {
     private readonly options: KubernetesLauncherOptions,
   ) {
     super();
+    this.failures = new LaunchFailures(options.settings.namespace, options.pendingSeconds);
     const onChange = () => this.listener();
     this.jobs = new ResourceWatch(client, RESOURCE.job, JOBS_SELECTOR, onChange);
     this.pods = new ResourceWatch(client, RESOURCE.pod, JOBS_SELECTOR, onChange);
@@ -103,18 +106,18 @@ export class KubernetesJobLauncher extends JobLauncher {
     }, spec.job_id);
   }
 
-  /** What the API server refuses for good is said to the user, and what was made is removed. */
+  /** What the API server refuses for good, or for too long, is said to the user, and what was made is removed. */
   private async refusing(steps: () => Promise<void>, jobId: string): Promise<void> {
     try {
       await steps();
     } catch (error) {
-      if (!(error instanceof KubeFailure) || !isFinal(error.status)) throw error;
-      await this.remove(jobId);
-      throw new LaunchRefused(
-        `Kubernetes refuses the job (${error.status}: ${error.message}): check the role of the server's service account, the quotas of the namespace ${this.options.settings.namespace}, and JOB_POD_SETTINGS`,
-        { cause: error },
-      );
+      const refusal = this.failures.refusalAfter(error, jobId);
+      if (!refusal) throw error;
+      // What goes slowly, goes when the job that ended by this is released.
+      await this.remove(jobId).catch(ignoreNotYet);
+      throw refusal;
     }
+    this.failures.forget(jobId);
   }
 
   private async makeJob(spec: JobSpec): Promise<BatchJob> {
@@ -202,11 +205,15 @@ export class KubernetesJobLauncher extends JobLauncher {
     const pod = await this.podWithLog(jobId, container, follow);
     if (!pod) return;
     let skipped = 0;
-    // There is no way to ask for the part behind an offset.
-    for await (const chunk of this.client.log(pod.metadata.name, container, follow !== null, follow)) {
-      const rest = chunk.subarray(Math.max(0, from - skipped));
-      skipped += chunk.length;
-      if (rest.length) yield rest;
+    try {
+      // There is no way to ask for the part behind an offset.
+      for await (const chunk of this.client.log(pod.metadata.name, container, follow !== null, follow)) {
+        const rest = chunk.subarray(Math.max(0, from - skipped));
+        skipped += chunk.length;
+        if (rest.length) yield rest;
+      }
+    } catch (error) {
+      if (!hasNoLog(error)) throw error;
     }
   }
 
@@ -248,11 +255,11 @@ export class KubernetesJobLauncher extends JobLauncher {
     for (const name of jobNames(jobId)) await this.client.delete(RESOURCE.job, name);
   }
 
-  /** Deletes all parts again and again until none is left; where the cluster takes longer, it rejects and is called again. */
+  /** Deletes all parts again and again until none is left, or the cluster takes longer. */
   override async remove(jobId: string): Promise<void> {
     for (const deadline = Date.now() + PATIENCE; ; await sleep(INTERVAL)) {
       if (!(await this.deleteParts(jobId))) break;
-      if (Date.now() > deadline) throw new Error('Kubernetes has not yet removed all parts of the job');
+      if (Date.now() > deadline) throw new NotYet('Kubernetes has not yet removed all parts of the job');
     }
     this.forget(jobId);
   }
@@ -274,6 +281,7 @@ export class KubernetesJobLauncher extends JobLauncher {
   }
 
   private forget(jobId: string): void {
+    this.failures.forget(jobId);
     const names = namesOf(jobId);
     for (const name of jobNames(jobId)) this.jobs.forget(name);
     this.claims.forget(names.kubernetes_pvc);
@@ -330,9 +338,13 @@ function jobIdOf({ metadata }: KubeObject): string | null {
   return metadata.labels?.[JOB_LABEL] ?? null;
 }
 
-/** What another try cannot change: the request is wrong, or is not allowed. */
-function isFinal(status: number | null): boolean {
-  return status !== null && [400, 403, 413, 422].includes(status);
+function ignoreNotYet(error: unknown): void {
+  if (!(error instanceof NotYet)) throw error;
+}
+
+/** The containers of an evicted or lost pod end without having been there, and a pod may go at any time: they have no log then. */
+function hasNoLog(error: unknown): boolean {
+  return error instanceof KubeFailure && (error.status === 400 || error.status === 404);
 }
 
 /** Names of the containers of a pod that have begun. */

@@ -157,6 +157,24 @@ describe('observationOf', () => {
     expect(observe(parts, 5)).toEqual({ state: 'ended', reason: expect.stringMatching(change) });
   });
 
+  it('ends a job whose Job stays suspended, however long it ran before', () => {
+    const suspendedFor = (seconds: number) => {
+      const condition: Condition = { ...isTrue('Suspended'), lastTransitionTime: secondsAgo(seconds) };
+      return observe({
+        job: {
+          metadata: { name: 'j', creationTimestamp: secondsAgo(3600) },
+          spec: { ...JOB.spec, suspend: true },
+          status: { conditions: [condition] },
+        },
+      });
+    };
+    expect(suspendedFor(50)).toEqual({ state: 'running', waits: expect.stringContaining('suspended') });
+    expect(suspendedFor(70)).toEqual({
+      state: 'ended',
+      reason: expect.stringMatching(/suspended.*JOB_PENDING_SECONDS/),
+    });
+  });
+
   describe('a pod whose init containers take longer than a pod may wait', () => {
     const HOURS = 3600;
     const building = (inits: ContainerStatus['state'][], sidecar: ContainerStatus['state'], sshd = sidecar) =>

@@ -26,7 +26,7 @@ function brief(message: string | undefined): string {
 export function observationOf({ job, pods, claim, refusal }: JobParts, now: Date, pendingSeconds: number): Observation {
   if (!job) return { state: 'absent' };
   if (job.metadata.deletionTimestamp) return ended('its Kubernetes Job was deleted. Start the job again.');
-  if (job.spec.suspend) return { state: 'running', waits: 'its Kubernetes Job is suspended' };
+  if (job.spec.suspend) return suspendedObservation(job, now, pendingSeconds);
   const pod = pods.toSorted((one, other) => ageOf(one, now) - ageOf(other, now))[0];
   const isOverdue = (pod ? waitOf(pod, now) : ageOf(job, now)) > pendingSeconds;
   return pod ? podObservation(pod, claim, isOverdue) : observationWithoutPod(job, isOverdue, refusal ?? null);
@@ -49,6 +49,14 @@ function secondsSince(time: string, now: Date): number {
 function waitOf(pod: Pod, now: Date): number {
   const ends = (pod.status?.initContainerStatuses ?? []).map(({ state }) => state?.terminated?.finishedAt);
   return Math.min(ageOf(pod, now), ...ends.filter((end) => end !== undefined).map((end) => secondsSince(end, now)));
+}
+
+/** A Job is made at rest and let go at once; whoever suspends it later has its pod deleted, and the shell with it. */
+function suspendedObservation(job: BatchJob, now: Date, pendingSeconds: number): Observation {
+  const since = conditionOf(job.status?.conditions, 'Suspended')?.lastTransitionTime;
+  const waits = 'its Kubernetes Job is suspended';
+  if ((since ? secondsSince(since, now) : ageOf(job, now)) <= pendingSeconds) return { state: 'running', waits };
+  return ended(`${waits}, and was not resumed in time (JOB_PENDING_SECONDS). Start the job again.`);
 }
 
 function observationWithoutPod({ status }: BatchJob, isOverdue: boolean, refusal: string | null): Observation {

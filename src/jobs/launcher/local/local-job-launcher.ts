@@ -272,7 +272,7 @@ export class LocalJobLauncher extends JobLauncher {
 
   override async free(): Promise<number> {
     const running = [...this.jobs.values()].filter((job) => !job.end).length;
-    return Math.max(0, this.options.maxRunning - running);
+    return Math.max(0, this.options.maxRunning - running - this.launches.size);
   }
 
   override async ready(): Promise<void> {

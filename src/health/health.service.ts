@@ -1,4 +1,4 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnApplicationBootstrap, type OnApplicationShutdown } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 import { ArtifactStore } from '../artifacts/artifact-store.js';
 import type { Config } from '../config/config.js';
@@ -8,6 +8,9 @@ import { JobLauncher } from '../jobs/launcher/job-launcher.js';
 
 /** Milliseconds that a part has to answer. */
 const PATIENCE = 5000;
+
+/** Milliseconds between two looks of a server that has not been ready yet. */
+const INTERVAL = 10_000;
 
 /** What is wrong with a part, or null. Silence for too long is a fault: a probe must answer. */
 async function inTime(part: string, answer: Promise<unknown>): Promise<string | null> {
@@ -23,13 +26,41 @@ async function inTime(part: string, answer: Promise<unknown>): Promise<string | 
 
 /** Whether the parts work that the service needs. */
 @Injectable()
-export class HealthService {
+export class HealthService implements OnApplicationBootstrap, OnApplicationShutdown {
+  private readonly log = new Logger(HealthService.name);
+  private timer: NodeJS.Timeout | undefined;
+  private isStopped = false;
+  /** What was told last. */
+  private told = '';
+
   constructor(
     private readonly database: DataSource,
     private readonly store: ArtifactStore,
     private readonly launcher: JobLauncher,
     @Inject(CONFIG) private readonly config: Config,
   ) {}
+
+  /** Does not wait: probes need not ask for more than `serving`, but the store is to have its buckets, and the log to tell what is missing. */
+  onApplicationBootstrap(): void {
+    void this.becomeReady();
+  }
+
+  onApplicationShutdown(): void {
+    this.isStopped = true;
+    clearTimeout(this.timer);
+  }
+
+  private async becomeReady(): Promise<void> {
+    try {
+      await this.ready();
+    } catch (error) {
+      if (this.isStopped) return;
+      const { message } = error as Error;
+      if (message !== this.told) this.log.warn(message);
+      this.told = message;
+      this.timer = setTimeout(() => void this.becomeReady(), INTERVAL).unref();
+    }
+  }
 
   /**
    * Whether requests can be answered at all. Records can be read and jobs report also while store and launcher are away: a probe that took all

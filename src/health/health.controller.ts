@@ -16,6 +16,14 @@ export class HealthController {
     return {};
   }
 
+  @Get('healthz/serving')
+  @ApiOperation({ summary: 'Whether records can be read and jobs can report: the database works' })
+  @ApiOkResponse({ description: 'It does.' })
+  @ApiProblems(503)
+  serving() {
+    return this.health.serving();
+  }
+
   @Get('healthz/ready')
   @ApiOperation({ summary: 'Whether database, artifact store and job launcher work' })
   @ApiOkResponse({ description: 'They do.' })

@@ -2,6 +2,7 @@ import { startTestApp, type TestApp } from '../support/app.js';
 import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { MemoryArtifactStore } from '../support/memory-artifact-store.js';
 import { MemoryJobLauncher } from '../support/memory-job-launcher.js';
+import { until } from '../support/system.js';
 
 let database: TestDatabase;
 let store: MemoryArtifactStore;
@@ -20,8 +21,8 @@ afterEach(async () => {
 });
 
 /** The sentence in which the server says why it is not ready. */
-async function whyNotReady(): Promise<string> {
-  const { status, headers, body } = await app.send('GET', '/healthz/ready');
+async function whyNotReady(probe = '/healthz/ready'): Promise<string> {
+  const { status, headers, body } = await app.send('GET', probe);
   expect([status, headers['content-type']]).toEqual([503, 'application/problem+json']);
   const { detail, ...problem } = body as { detail: string };
   expect(problem).toEqual({ status: 503, title: 'Service Unavailable', code: 'not-ready' });
@@ -30,6 +31,7 @@ async function whyNotReady(): Promise<string> {
 
 it.each(['', '/apis/ims'])('%s/healthz says that all is well', async (prefix) => {
   expect(await app.send('GET', `${prefix}/healthz/live`)).toMatchObject({ status: 200, body: {} });
+  expect(await app.send('GET', `${prefix}/healthz/serving`)).toMatchObject({ status: 200, body: {} });
   expect(await app.send('GET', `${prefix}/healthz/ready`)).toMatchObject({ status: 200, body: {} });
   expect(await app.send('GET', `${prefix}/version`)).toMatchObject({
     status: 200,
@@ -37,14 +39,20 @@ it.each(['', '/apis/ims'])('%s/healthz says that all is well', async (prefix) =>
   });
 });
 
-it('is ready once the store has its buckets, and makes those that it lacks', async () => {
+it('makes the buckets that the store lacks, though nobody asks whether it is ready', async () => {
+  const isThere = (bucket: string) =>
+    store
+      .list(bucket, '')
+      [Symbol.asyncIterator]()
+      .next()
+      .then(Boolean, () => false);
+  await until('all buckets are there', async () => (await isThere('ims')) && (await isThere('boot-images')));
   expect((await app.send('GET', '/healthz/ready')).status).toBe(200);
-  for (const bucket of ['ims', 'boot-images'])
-    expect(await store.list(bucket, '')[Symbol.asyncIterator]().next()).toEqual({ done: true, value: undefined });
 });
 
-it('lives, and is not ready, without its database', async () => {
+it('lives, and serves nobody, without its database', async () => {
   await database.drop();
+  expect(await whyNotReady('/healthz/serving')).toBe('The service cannot work now: database: it cannot be reached');
   expect(await whyNotReady()).toBe('The service cannot work now: database: it cannot be reached');
   expect((await app.send('GET', '/healthz/live')).status).toBe(200);
   database = await createTestDatabase();
@@ -66,6 +74,13 @@ it('names all that does not work at once', async () => {
   store.ready = () => Promise.reject(new Error('it is away'));
   launcher.ready = () => Promise.reject(new Error('so is this'));
   expect(await whyNotReady()).toBe('The service cannot work now: artifact store: it is away; job launcher: so is this');
+});
+
+it('serves although store and launcher are away: records can be read, and jobs report', async () => {
+  store.ready = () => Promise.reject(new Error('it is away'));
+  launcher.ready = () => new Promise(() => {});
+  expect(await app.send('GET', '/healthz/serving')).toMatchObject({ status: 200, body: {} });
+  expect(await app.send('GET', '/v3/jobs')).toMatchObject({ status: 200, body: [] });
 });
 
 it('answers although a part does not, and is ready again when that is back', async () => {

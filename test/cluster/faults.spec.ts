@@ -2,10 +2,18 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobView } from '../../src/quickstart/api.js';
-import { Cluster } from '../support/cluster.js';
+import { Cluster, kubectl, waitForAddress } from '../support/cluster.js';
 import { System, until } from '../support/system.js';
 
 /** What goes wrong on a cluster: every job ends within a minute in the right state, with a reason that says what to change. */
+
+/** Where the test cluster keeps the ids of its processes. */
+const STATE = process.env['CLUSTER_STATE'] ?? '/var/lib/ims-test-cluster';
+
+/** Id of a process of the test cluster. */
+async function pidOf(name: 'kube-apiserver' | 'kubelet'): Promise<number> {
+  return Number(await readFile(path.join(STATE, 'run', `${name}.pid`), 'utf8'));
+}
 
 /** Seconds from a fault to the end of the job. */
 const IN_TIME = 60;
@@ -44,6 +52,41 @@ describe('a shell is open, and', () => {
     await expectError(id, /pod was deleted.*[Ss]tart the job again/);
   }, 180_000);
 
+  it('its pod is evicted, as when its node is drained', async () => {
+    const { id } = await openShell();
+    await cluster.evict(id);
+    await expectError(id, /pod was evicted, as when a node is drained/);
+  }, 180_000);
+
+  it('its pod runs for longer than the cluster lets it', async () => {
+    const { id } = await openShell();
+    const limit = JSON.stringify({ spec: { activeDeadlineSeconds: 1 } });
+    await cluster.kubectl('patch', await cluster.podOf(id), '-p', limit);
+    await expectError(id, /longer than the cluster lets it \(activeDeadlineSeconds\)/);
+  }, 180_000);
+
+  it('its node is lost: its pod goes only when that is back', async () => {
+    const { id } = await openShell();
+    const node = await kubectl('get', 'nodes', '-o', 'jsonpath={.items[0].metadata.name}');
+    const kubelet = await pidOf('kubelet');
+    // As a cluster of several nodes does with one that is silent; with its only one it waits.
+    const taint = 'ims.test/lost=:NoExecute';
+    process.kill(kubelet, 'SIGSTOP');
+    try {
+      await kubectl('taint', 'nodes', node, taint);
+      await until('the job ends', async () => (await system.api.job(id)).status === 'error', IN_TIME);
+      expect((await system.api.job(id)).status_reason).toMatch(/node of its pod was lost/);
+      await system.api.request('DELETE', `/jobs/${id}`);
+      // Other jobs do not wait for that.
+      await sleep(2000);
+      expect(await cluster.objectsOf(id)).toContain(await cluster.podOf(id));
+    } finally {
+      process.kill(kubelet, 'SIGCONT');
+      await kubectl('taint', 'nodes', node, `${taint}-`);
+    }
+    await until('nothing is left of it', async () => (await cluster.objectsOf(id)).length === 0, IN_TIME);
+  }, 240_000);
+
   it('its Job is deleted', async () => {
     const { id } = await openShell();
     await cluster.kubectl('delete', `job/cray-ims-${id}-customize`, '--wait=false');
@@ -77,7 +120,7 @@ describe('what a pod needs is not there', () => {
     ['a disk', { JOB_STORAGE_CLASS: 'no-such-class' }, {}, /disk of the job is not there.*JOB_STORAGE_CLASS/],
     [
       'the container image',
-      { JOB_WORKER_IMAGE: 'localhost/no-such-image:1' },
+      { JOB_WORKER_IMAGE: 'localhost/no-such-image:1', JOB_IMAGE_PULL_POLICY: 'IfNotPresent' },
       {},
       /image localhost\/no-such-image:1 cannot be pulled.*JOB_WORKER_IMAGE/,
     ],
@@ -109,11 +152,9 @@ describe('what a pod needs is not there', () => {
 });
 
 describe('the API server of the cluster', () => {
-  const STATE = process.env['CLUSTER_STATE'] ?? '/var/lib/ims-test-cluster';
-
   it('hangs for a minute: what is asked for meanwhile is done later, and what runs goes on', async () => {
     const running = await openShell();
-    const pid = Number(await readFile(path.join(STATE, 'run/kube-apiserver.pid'), 'utf8'));
+    const pid = await pidOf('kube-apiserver');
     process.kill(pid, 'SIGSTOP');
     let asked: JobView;
     try {
@@ -126,21 +167,34 @@ describe('the API server of the cluster', () => {
     }
     await system.waitFor(asked.id, 'waiting_on_user', IN_TIME);
     for (const { id } of [running, asked]) {
-      await system.ssh(await withAddress(id), 'touch /mnt/image/complete');
+      await system.ssh(await waitForAddress(system, id), 'touch /mnt/image/complete');
       await system.waitFor(id, 'success', IN_TIME);
       await cluster.deleteJob(system, id);
     }
   }, 300_000);
 });
 
-async function withAddress(id: string): Promise<JobView> {
-  let job: JobView;
-  await until('its address is known', async () => {
-    job = await system.api.job(id);
-    return job.ssh_containers![0]!.connection_info.customer_access.external_ip !== undefined;
-  });
-  return job!;
-}
+it('removes what no record owns, after a time, and not before', async () => {
+  const { id } = await openShell();
+  await system.stopServer();
+  const parts = await cluster.objectsOf(id);
+  // As after an old database was restored by mistake: this one knows nothing of the job.
+  const other = await Cluster.open();
+  try {
+    const stranger = await other.startSystem({
+      DEFAULT_IMS_JOB_NAMESPACE: cluster.namespace,
+      JOB_UNOWNED_SECONDS: '8',
+    });
+    await sleep(5000);
+    expect(await cluster.objectsOf(id)).toEqual(parts);
+    await until('nothing is left of the job', async () => (await cluster.objectsOf(id)).length === 0, IN_TIME);
+    await stranger.stopServer();
+  } finally {
+    await other.close();
+    await system.startServer();
+  }
+  await expectError(id, /was deleted.*[Ss]tart the job again/);
+}, 240_000);
 
 describe('servers', () => {
   it('are killed again and again, and no job is lost', async () => {
@@ -152,7 +206,7 @@ describe('servers', () => {
       await system.startServer();
     }
     for (const id of ids) await system.waitFor(id, 'waiting_on_user', IN_TIME);
-    for (const id of ids) await system.ssh(await withAddress(id), 'touch /mnt/image/complete');
+    for (const id of ids) await system.ssh(await waitForAddress(system, id), 'touch /mnt/image/complete');
     await sleep(Math.random() * 1000);
     await system.killServer();
     await system.startServer();

@@ -200,6 +200,29 @@ describeWithHelm('the chart', () => {
     expect(Object.keys(openapi.paths)).toContain('/metrics');
   });
 
+  it.each([
+    ['v1', []],
+    ['v1', ['v1beta1', 'v1']],
+    ['v1', ['v1']],
+    ['v1beta1', ['v1beta1']],
+  ])('makes the route as %s in a mesh that offers %j', (version, offered) => {
+    const resources = offered.map((each) => `networking.istio.io/${each}/VirtualService`);
+    const route = find(render({ virtualService: { enabled: true } }, resources), 'VirtualService');
+    expect(route.apiVersion).toBe(`networking.istio.io/${version}`);
+  });
+
+  it('lets requests to its servers while their database answers, whatever else is away', () => {
+    const server = serverOf(render());
+    expect(server['readinessProbe']).toMatchObject({ httpGet: { path: '/healthz/serving', port: 'http' } });
+    expect(server['livenessProbe']).toMatchObject({ httpGet: { path: '/healthz/live', port: 'http' } });
+  });
+
+  it('refuses jobs in the namespace of the servers, where their shells would reach the API', () => {
+    expect(() => render({ jobs: { namespace: 'services' } })).toThrow(
+      /jobs\.namespace: "services" is the namespace of the servers/,
+    );
+  });
+
   it('makes new pods when a setting changes, and only then', () => {
     const checksum = (values: object) =>
       podOf(find(render(values), 'Deployment')).metadata.annotations!['checksum/settings'];

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Cluster, kubectl, WORKER_IMAGE } from './cluster.js';
+import { ClusterSite } from './cluster-site.js';
 import { CHART, HELM } from './helm.js';
 import { command, CREDENTIALS } from './system.js';
 
@@ -13,25 +14,28 @@ function imageValues(image: string): object {
   return { repository, tag, pullPolicy: 'Never' };
 }
 
-/** The chart on a real cluster, with secrets as a site has them; its jobs run in the namespace of `cluster`. */
+/** The chart on a real cluster, with database, store and secrets as a site has them; its jobs run in the namespace of `cluster`. */
 export class ChartRelease {
   static readonly NAME = 'cray-ims';
+  /** What stands in the ConfigMap of the site CA. */
+  static readonly CERTIFICATE = 'the certificate of the site';
   /** Account of the servers, as `kubectl --as` takes it. */
   readonly account: string;
 
   private constructor(
     readonly namespace: string,
+    readonly site: ClusterSite,
     private readonly directory: string,
     private readonly values: object,
   ) {
     this.account = `system:serviceaccount:${namespace}:${ChartRelease.NAME}`;
   }
 
-  /** Makes the namespace of the servers with its secrets; installs nothing yet. */
+  /** Makes the namespace of the servers with database, store and secrets; installs nothing yet. */
   static async prepare(cluster: Cluster): Promise<ChartRelease> {
     const namespace = `${cluster.namespace}-services`;
-    const { store, database } = await cluster.addressesForPods();
     await kubectl('create', 'namespace', namespace);
+    const site = await ClusterSite.start(namespace);
     const secret = (name: string, data: Record<string, string>) =>
       kubectl(
         '-n',
@@ -42,10 +46,14 @@ export class ChartRelease {
         name,
         ...Object.entries(data).map(([key, value]) => `--from-literal=${key}=${value}`),
       );
-    await secret('cray-ims-database', { url: database });
+    await secret('cray-ims-database', { url: `postgres://ims@${site.hostOf('database')}/ims` });
     const { accessKey, secretKey } = CREDENTIALS;
-    await secret('ims-s3-credentials', { access_key: accessKey, secret_key: secretKey, s3_endpoint: store });
-    return new ChartRelease(namespace, await mkdtemp(path.join(tmpdir(), 'ims-chart-')), {
+    const s3_endpoint = `http://${site.hostOf('store')}`;
+    const keys = { access_key: accessKey, secret_key: secretKey };
+    await secret('ims-s3-credentials', { ...keys, s3_endpoint, ssl_validate: 'False' });
+    const certificate = `--from-literal=certificate_authority.crt=${ChartRelease.CERTIFICATE}`;
+    await kubectl('-n', namespace, 'create', 'configmap', 'cray-configmap-ca-public-key', certificate);
+    return new ChartRelease(namespace, site, await mkdtemp(path.join(tmpdir(), 'ims-chart-')), {
       image: imageValues(SERVER_IMAGE),
       jobs: {
         namespace: cluster.namespace,

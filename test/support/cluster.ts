@@ -1,12 +1,11 @@
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { once } from 'node:events';
-import { connect, createServer, type Server } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { type S3Server, startS3Server } from '../../src/embedded/s3/s3-server.js';
 import { startEmbeddedPostgres } from '../../src/embedded/postgres.js';
+import type { JobView } from '../../src/quickstart/api.js';
 import { freePorts } from './ports.js';
 import { CREDENTIALS, System, until } from './system.js';
 
@@ -32,17 +31,32 @@ export async function kubectl(...args: string[]): Promise<string> {
   return (await run('kubectl', args, { maxBuffer: 64 << 20 })).stdout;
 }
 
+/** Hands an object to a command of kubectl. */
+async function send(object: object, ...args: string[]): Promise<void> {
+  const sent = run('kubectl', [...args, '-f', '-']);
+  sent.child.stdin!.end(JSON.stringify(object));
+  await sent;
+}
+
 /** Has the cluster have these objects. */
-export async function kubectlApply(...objects: object[]): Promise<void> {
-  const applied = run('kubectl', ['apply', '-f', '-']);
-  applied.child.stdin!.end(JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
-  await applied;
+export function kubectlApply(...objects: object[]): Promise<void> {
+  return send({ apiVersion: 'v1', kind: 'List', items: objects }, 'apply');
+}
+
+/** The record of a job whose shell is open, once it has its address and that leads to it: nodes learn of addresses in their own time. */
+export async function waitForAddress(system: System, jobId: string): Promise<JobView> {
+  let job: JobView;
+  await until('its address is known', async () => {
+    job = await system.api.job(jobId);
+    return job.ssh_containers![0]!.connection_info.customer_access.external_ip !== undefined;
+  });
+  await until('its address leads to it', async () => (await system.ssh(job, 'true')).code === 0);
+  return job!;
 }
 
 /** A namespace of a real cluster for jobs, and beside it on this machine a database and a store for servers that run here. */
 export class Cluster {
   private readonly systems: System[] = [];
-  private readonly gates: Server[] = [];
 
   private constructor(
     readonly namespace: string,
@@ -99,21 +113,6 @@ export class Cluster {
     return system;
   }
 
-  /** What a server in a pod needs to know of store and database; a port of this machine leads to the socket of the database. */
-  async addressesForPods(): Promise<{ store: string; database: string }> {
-    const socket = path.join(new URL(this.database.url).searchParams.get('host')!, '.s.PGSQL.5432');
-    const gate = createServer((pod) => {
-      const database = connect(socket);
-      for (const end of [pod, database]) end.on('error', () => [pod, database].forEach((other) => other.destroy()));
-      pod.pipe(database).pipe(pod);
-    });
-    gate.listen(await freePorts(), this.address);
-    await once(gate, 'listening');
-    this.gates.push(gate);
-    const { port } = gate.address() as { port: number };
-    return { store: this.store.endpoint, database: `postgres://ims@${this.address}:${port}/ims` };
-  }
-
   kubectl(...args: string[]): Promise<string> {
     return kubectl('-n', this.namespace, ...args);
   }
@@ -122,6 +121,13 @@ export class Cluster {
   async podOf(jobId: string): Promise<string> {
     const name = await this.kubectl('get', 'pods', '-l', `app.kubernetes.io/instance=${jobId}`, '-o', 'name');
     return name.trim();
+  }
+
+  /** Asks for the end of a job's pod as `kubectl drain` does. */
+  async evict(jobId: string): Promise<void> {
+    const name = (await this.podOf(jobId)).replace('pod/', '');
+    const at = `/api/v1/namespaces/${this.namespace}/pods/${name}/eviction`;
+    await send({ apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name } }, 'create', '--raw', at);
   }
 
   /** Runs a command in a container of a job's pod. */
@@ -143,7 +149,6 @@ export class Cluster {
 
   async close(): Promise<void> {
     for (const system of this.systems) await system.stop();
-    for (const gate of this.gates) gate.close();
     await kubectl('delete', 'namespace', this.namespace, '--wait=false');
     await this.store.close();
     await this.database.stop();

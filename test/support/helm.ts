@@ -50,9 +50,13 @@ export function helm(
   return { code: status, stdout, stderr };
 }
 
-/** The objects of a release `cray-ims` in namespace `services`; throws what helm says where it refuses the values. */
-export function render(values: object = {}): ChartObject[] {
-  const { code, stdout, stderr } = helm(['template', 'cray-ims', CHART, '--namespace', 'services'], values);
+/**
+ * The objects of a release `cray-ims` in namespace `services`, in a cluster that offers `resources` (`group/version/Kind`) beside its own; throws
+ * what helm says where it refuses the values.
+ */
+export function render(values: object = {}, resources: readonly string[] = []): ChartObject[] {
+  const offered = resources.flatMap((resource) => ['--api-versions', resource]);
+  const { code, stdout, stderr } = helm(['template', 'cray-ims', CHART, '--namespace', 'services', ...offered], values);
   if (code !== 0) throw new Error(stderr);
   // Kubernetes reads YAML 1.1, where a bare `yes` is a boolean.
   return (loadAll(stdout, { schema: YAML11_SCHEMA }) as (ChartObject | null)[]).filter((object) => object !== null);

@@ -11,6 +11,7 @@ import { buildDemoImage, type DemoImage, type DemoImageOptions } from '../../src
 import { registerImage } from '../../src/quickstart/register-image.js';
 import { freePorts } from './ports.js';
 import { ServerProcess } from './server-process.js';
+import { type SshAccess, sshAccess } from './ssh.js';
 
 const run = promisify(execFile);
 
@@ -183,24 +184,8 @@ export class System {
   }
 
   /** Options with which ssh, scp and sftp reach a job's shell and trust nothing but the keys of its record. */
-  async sshOptions(job: JobView): Promise<{ options: string[]; host: string; port: string }> {
-    const [container] = job.ssh_containers!;
-    const { host: name, port, external_ip } = container!.connection_info.customer_access;
-    // No name server here knows the names of a cluster's shells.
-    const host = external_ip ?? name;
-    const knownHosts = this.file(`known-hosts-${job.id}`);
-    // From sshd(8): a port is named only where it is not that of ssh.
-    const known = port === 22 ? host : `[${host}]:${port}`;
-    await writeFile(knownHosts, container!.host_keys!.map(({ type, key }) => `${known} ${type} ${key}\n`).join(''));
-    const settings = [
-      `UserKnownHostsFile=${knownHosts}`,
-      'StrictHostKeyChecking=yes',
-      'BatchMode=yes',
-      'LogLevel=ERROR',
-      'ConnectTimeout=10',
-    ];
-    const options = ['-F', 'none', '-i', this.file('key'), ...settings.flatMap((setting) => ['-o', setting])];
-    return { options, host, port: String(port) };
+  sshOptions(job: JobView): Promise<SshAccess> {
+    return sshAccess(job, this.file('key'), this.file(`known-hosts-${job.id}`));
   }
 
   /** Runs a command in a job's shell. */

@@ -84,6 +84,7 @@ export const CAPABILITIES = {
   KILL: 5,
   SETGID: 6,
   SETUID: 7,
+  SETPCAP: 8,
   NET_ADMIN: 12,
   SYS_CHROOT: 18,
   SYS_PTRACE: 19,

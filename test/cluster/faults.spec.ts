@@ -183,6 +183,8 @@ it('removes what no record owns, after a time, and not before', async () => {
   try {
     const stranger = await other.startSystem({
       DEFAULT_IMS_JOB_NAMESPACE: cluster.namespace,
+      // Jobs of another service would be left alone.
+      JOB_SERVER_URL: system.url,
       JOB_UNOWNED_SECONDS: '8',
     });
     await sleep(5000);

@@ -1,5 +1,5 @@
 import { choosePartSize } from '../dist/src/artifacts/part-layout.js';
-import { planParts } from '../dist/src/worker/part-plan.js';
+import { copiedPartSize, planParts } from '../dist/src/worker/part-plan.js';
 import { packPlan } from '../dist/src/worker/squashfs/delta.js';
 import { DeltaPlan } from '../dist/src/worker/squashfs/delta-plan.js';
 import { packFull } from '../dist/src/worker/squashfs/full.js';
@@ -22,7 +22,9 @@ async function packDelta([source, merged, upper, index, output, level]) {
   );
   const report = await packPlan(plan, { output, ...RESOURCES });
   plan.close();
-  const copied = planParts(plan.copied, (choosePartSize(report.bytes) * 5) / 8).filter((part) => part.source !== null);
+  const copied = planParts(plan.copied, copiedPartSize(choosePartSize(report.bytes))).filter(
+    (part) => part.source !== null,
+  );
   return { report, sent: report.bytes - copied.reduce((sum, { start, end }) => sum + end - start + 1, 0) };
 }
 

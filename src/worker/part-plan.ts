@@ -16,6 +16,14 @@ export interface PlannedPart extends ByteRange {
   source: number | null;
 }
 
+/** Of the size of other parts, which have at least 8 MiB: that of the smallest that are copied. S3 takes no part of less than 5 MiB. */
+const COPIED_SHARE = 5 / 8;
+
+/** Bytes of the smallest parts where stretches are copied, for those of a plain upload. */
+export function copiedPartSize(partSize: number): number {
+  return partSize * COPIED_SHARE;
+}
+
 /**
  * Divides the beginning of an artifact into parts: stretches that are long enough are copied from the source, what lies between is sent. All
  * parts have at least `partSize` bytes, so that there are never more than in a plain upload, and fewer than four times as many.

@@ -11,7 +11,7 @@ import { choosePartSize, MAX_PARTS } from '../artifacts/part-layout.js';
 import type { ArtifactLocation } from '../protocol/artifact-link.js';
 import type { JobProgress } from '../protocol/job-report.js';
 import { isMissing } from './in-root.js';
-import { type CopiedRange, type PlannedPart, planParts } from './part-plan.js';
+import { type CopiedRange, copiedPartSize, type PlannedPart, planParts } from './part-plan.js';
 
 const MIB = 1024 * 1024;
 /** Bytes before the end of a growing file that its writer may still change. */
@@ -26,8 +26,6 @@ const PROGRESS_INTERVAL = 2000;
 const GROWTH = 5;
 /** Bytes that are read at once of what is only compared. */
 const READ_SIZE = MIB;
-/** Of the size of other parts: that of the smallest that are copied. S3 takes no part of less than 5 MiB, and others have at least 8. */
-const COPIED_SHARE = 5 / 8;
 
 export interface GrowingFile {
   store: ArtifactStore;
@@ -86,7 +84,7 @@ class FollowingUpload {
 
   async run(): Promise<UploadedFile> {
     const { file, written, copied, store, location, metadata } = this.growing;
-    this.planned = planParts(await copied, this.partSize * COPIED_SHARE);
+    this.planned = planParts(await copied, copiedPartSize(this.partSize));
     await this.copyParts();
     await this.follow();
     await written;

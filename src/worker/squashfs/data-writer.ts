@@ -23,6 +23,9 @@ interface PackedBlock extends StoredBlock {
   isReused: boolean;
 }
 
+/** Looks for a block where it is packed already; null where it is nowhere. */
+type FindBlock = ((content: Buffer) => Promise<StoredBlock | null>) | null;
+
 /** A block on its way into the image. */
 interface PendingBlock {
   packed: Promise<PackedBlock>;
@@ -108,13 +111,8 @@ export class DataWriter {
 
   /**
    * Adds a data block; `place` learns where it stands when it is written. The content must not be changed afterwards.
-   * @param find looks for the block where it is packed already
    */
-  async block(
-    content: Buffer,
-    place: PendingBlock['place'],
-    find: (content: Buffer) => Promise<StoredBlock | null> = notFound,
-  ): Promise<void> {
+  async block(content: Buffer, place: PendingBlock['place'], find: FindBlock = null): Promise<void> {
     while (this.pending.length >= this.limit) await this.writeNext();
     const packed = this.pack(content, find);
     packed.catch(() => {});
@@ -157,8 +155,8 @@ export class DataWriter {
     await this.write(stored);
   }
 
-  private async pack(content: Buffer, find: (content: Buffer) => Promise<StoredBlock | null>): Promise<PackedBlock> {
-    const found = await find(content);
+  private async pack(content: Buffer, find: FindBlock): Promise<PackedBlock> {
+    const found = find && (await find(content));
     if (found) return { ...found, isReused: true };
     const compressed = await this.options.codec.compressInBackground(content);
     const stored = compressed ?? content;
@@ -186,10 +184,6 @@ export class DataWriter {
 }
 
 const EMPTY = Buffer.alloc(0);
-
-async function notFound(): Promise<null> {
-  return null;
-}
 
 /** Writes contents one behind the other. */
 async function writeAll(output: FileHandle, contents: Buffer[], position: number): Promise<void> {

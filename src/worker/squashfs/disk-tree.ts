@@ -19,7 +19,7 @@ export interface PackableTree {
  * @param pristine where it is an overlay, its lower layer; see `isWhiteout`
  * @throws SquashfsLimit
  */
-export function readDiskTree(root: string, pristine: string | null = null): PackableTree {
+export function readDiskTree(root: string, pristine: string | null): PackableTree {
   const disk = new DiskTree(root, pristine);
   return { root: disk.directory('', disk.stat(''), 0), droppedXattrs: disk.droppedXattrs };
 }

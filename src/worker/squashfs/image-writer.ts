@@ -164,9 +164,7 @@ export class ImageWriter {
       if (stored.start === 0) stored.start = start;
       stored.blocks.writeUInt32LE(word, number * 4);
     };
-    await (twin
-      ? this.data.block(block, place, (content) => twin.find(content, number))
-      : this.data.block(block, place));
+    await this.data.block(block, place, twin && ((content) => twin.find(content, number)));
   }
 
   /** Files of less than a block do, ends of larger files where the flags say so. */
